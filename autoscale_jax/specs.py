@@ -1,0 +1,155 @@
+"""The nouns of a mixture study: domains, runs and proposals. Domains go by name, never by position."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Status = Literal["ok", "diverged", "failed"]
+
+
+class BadInput(ValueError):
+    """A mistake in the user's input: one line that names the field, the value and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """One source of text. Tokens are counted once each (unique), by the study's tokeniser."""
+
+    name: str
+    train_tokens: int
+    eval_tokens: int
+    train_documents: int
+    eval_documents: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunSpec:
+    """One training to do: integer tokens from each domain, and the seed of everything random in it.
+
+    The seed fixes the initialisation and each domain's order of sequences, so two specs with the
+    same seed share both (common random numbers). `label` is for people and no part of the identity.
+    """
+
+    tokens: Mapping[str, int]
+    seed: int = 0
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        for name, n in self.tokens.items():
+            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+                raise BadInput(f"tokens[{name!r}] = {n!r}: give a whole number of tokens, 0 or more")
+        if sum(self.tokens.values()) <= 0:
+            raise BadInput(f"tokens = {dict(self.tokens)}: a run needs tokens of at least one domain")
+        object.__setattr__(self, "tokens", {k: int(v) for k, v in sorted(self.tokens.items())})
+
+    @property
+    def total(self) -> int:
+        """Tokens of all domains together."""
+        return sum(self.tokens.values())
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Domain weights: each domain's share of the tokens."""
+        return {name: n / self.total for name, n in self.tokens.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """What makes this run this run, as plain JSON."""
+        return {"tokens": dict(self.tokens), "seed": self.seed}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunSpec) and self.identity() == other.identity()
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.tokens.items()), self.seed))
+
+
+class CurvePoint(NamedTuple):
+    """Held-out loss (nats per token) of each evaluation domain after so many training tokens."""
+
+    tokens: int
+    loss: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training that was done. `loss` is the final one, nats per token, by evaluation domain."""
+
+    spec: RunSpec
+    key: str
+    status: Status
+    loss: Mapping[str, float]
+    realised: Mapping[str, int]
+    epochs: Mapping[str, float]
+    curve: tuple[CurvePoint, ...] = ()
+    flops: float = 0.0
+    seconds: float = 0.0
+    message: str = ""
+
+    @property
+    def perplexity(self) -> dict[str, float]:
+        return {name: math.exp(loss) for name, loss in self.loss.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """A mixture for `tokens` training tokens, with 90% intervals and what speaks against it.
+
+    `p_beats` holds the probability that the mixture's objective is below that of a named reference
+    mixture; `predicted_*` are objective values at `tokens`.
+    """
+
+    method: str
+    tokens: int
+    weights: Mapping[str, float]
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    predicted_objective: float
+    predicted_low: float
+    predicted_high: float
+    p_beats: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunArrays:
+    """Runs as arrays, what laws are fitted to: R runs, K training domains, E evaluation domains."""
+
+    domains: tuple[str, ...]
+    eval_domains: tuple[str, ...]
+    names_R: tuple[str, ...]
+    tokens_RxK: np.ndarray
+    loss_RxE: np.ndarray
+    seed_R: np.ndarray
+
+
+def run_key(spec: RunSpec, recipe: Mapping[str, Any], data_fingerprint: str) -> str:
+    """Identity of a run in a ledger: 16 hex digits of a hash of (spec, recipe, data)."""
+    text = json.dumps([spec.identity(), recipe, data_fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def split_tokens(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """Integer tokens per domain that sum to `total` exactly, by largest remainder.
+
+    Raises `BadInput` when a weight is negative or not finite, or the weights do not sum to 1.
+    """
+    for name, w in weights.items():
+        if not math.isfinite(w) or w < 0:
+            raise BadInput(f"weights[{name!r}] = {w}: weights are 0 or more")
+    if abs(sum(weights.values()) - 1) > 1e-6:
+        raise BadInput(f"weights sum to {sum(weights.values()):.6g}: divide them so that they sum to 1")
+    exact = {name: w * total for name, w in weights.items()}
+    tokens = {name: math.floor(x) for name, x in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (tokens[name] - exact[name], name))
+    short = total - sum(tokens.values())
+    for name in by_remainder[:short]:
+        tokens[name] += 1
+    return tokens

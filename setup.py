@@ -1,0 +1,34 @@
+"""Package metadata. Exact versions of everything that gets installed are in requirements.lock."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="autoscale_jax",
+    version="0.1.0",
+    description="Find, extrapolate and verify the best data mixture for pretraining a language model",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["autoscale_jax", "autoscale_jax.*"]),
+    install_requires=[
+        "absl-py",
+        "flax>=0.12",
+        "grain>=0.2.18",
+        "jax>=0.10,<0.13",
+        "jaxopt==0.8.5",
+        "matplotlib>=3.9",
+        "ml-collections>=1.1",
+        "numpy>=2",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "rich>=14",
+        "scipy>=1.14",
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9.10",
+        "tokenizers>=0.22",
+        "zstandard>=0.23",
+    ],
+    extras_require={
+        "test": ["hypothesis", "mypy", "nbclient", "ipykernel", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "baselines": ["lightgbm"],
+    },
+)
