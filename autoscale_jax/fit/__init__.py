@@ -1,0 +1,57 @@
+"""Domain weights from runs: laws, optima, extrapolation, with intervals.
+
+Needs only jax, jaxopt, scipy and numpy; computes in float64 on the CPU, whatever the process's
+precision and device. Token counts may be in any unit, the same one throughout.
+
+Eq. 2 on one-domain changes of a base run, x and y in units of the base run:
+>>> from autoscale_jax import fit
+>>> y_KxP = [[1.10, 1, 0.93], [1.05, 1, 0.96]]
+>>> law = fit.fit_power_law([1 / 3, 1, 3], y_KxP, offset="zero")
+>>> law.exponent.round(3).tolist(), law.ok.tolist()
+([0.078, 0.041], [True, True])
+
+One budget's optimum (DDO, Algorithm 1) with S resampled optima under 0.5% noise:
+>>> tokens_RxK = [[50, 50], [150, 50], [50, 150], [50 / 3, 50], [50, 50 / 3]]
+>>> value_R = [30, 27.9, 28.8, 33, 31.5]
+>>> best = fit.ddo_optimum(tokens_RxK, value_R, offset="zero", noise=0.005, samples=200)
+>>> best.weights_K.round(2).tolist(), best.weights_SxK.shape
+([0.65, 0.35], (200, 2))
+
+The optimum of any fitted law, here Eq. 2's, with floors:
+>>> mixture = fit.optimal_mixture(best.law, 100.0, lower=0.05)
+>>> mixture.weights_K.round(2).tolist(), bool(mixture.kkt < 1e-8)
+([0.65, 0.35], True)
+
+Optimal tokens at any total from the optima at two scales (Theorem 1, Remark 1):
+>>> fit.extrapolate([100, 100], [300, 200], 1300).tokens_K.round(6).tolist()
+[900.0, 400.0]
+>>> fit.autoscale_ladder([100, 100], [300, 200], 3000).tolist()
+[2700.0, 800.0]
+"""
+
+from autoscale_jax.fit.ddo import DDOResult, ddo_optimum
+from autoscale_jax.fit.extrapolation import (
+    Extrapolation,
+    autoscale_ladder,
+    extrapolate,
+    extrapolate_scales,
+)
+from autoscale_jax.fit.objective import Objective, objective_value
+from autoscale_jax.fit.power import PowerLaw, PowerLawFit, fit_power_law
+from autoscale_jax.fit.simplex import Mixture, optimal_mixture
+
+__all__ = [
+    "DDOResult",
+    "Extrapolation",
+    "Mixture",
+    "Objective",
+    "PowerLaw",
+    "PowerLawFit",
+    "autoscale_ladder",
+    "ddo_optimum",
+    "extrapolate",
+    "extrapolate_scales",
+    "fit_power_law",
+    "objective_value",
+    "optimal_mixture",
+]
