@@ -124,11 +124,10 @@ class Ledger:
         if os.fstat(self._fd).st_nlink == 0:
             raise FileNotFoundError(errno.ENOENT, "ledger was deleted while in use", str(self.path))
         data = self._lead + encode(run)
-        size = os.fstat(self._fd).st_size
+        size = os.fstat(self._fd).st_size if self._cut is None else self._cut
         try:
             if self._cut is not None:
-                os.ftruncate(self._fd, self._cut)
-                size, self._cut = self._cut, None
+                os.ftruncate(self._fd, size)
             done = os.write(self._fd, data)
             while done < len(data):  # a short write: the next one tells why, e.g. no space left
                 more = os.write(self._fd, data[done:])
@@ -144,7 +143,7 @@ class Ledger:
                 os.ftruncate(self._fd, size)
                 self._cut = None
             raise
-        self._lead = b""
+        self._lead, self._cut = b"", None
 
     def close(self) -> None:
         """Releases the lock and the file. A second call does nothing."""

@@ -102,7 +102,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv.writer(file)  # its \r\n makes it quote a \r or \n in a cell
             writer.writerow(header)
             writer.writerows(rows)
         os.replace(part, path)
@@ -157,7 +157,7 @@ def read_tidy(path: Path, tokens: Tokens = None) -> tuple[list[Run], tuple[str, 
     for one, other in (("tokens_", "w_"), ("loss_", "ppl_")):
         if families[one] and families[other]:
             raise BadInput(f"{path} line 1: columns {one}... and {other}...: keep one kind")
-    if not families["loss_"] and not families["ppl_"]:
+    if not families["loss_"] and not families["ppl_"] and "status" not in header:
         raise BadInput(f"{path} line 1: no columns loss_<domain> or ppl_<domain>: add them")
     notes = _drop_average(path, rows, families["ppl_"])
     extras = [c for c in header if c not in PLAIN and not c.startswith(FAMILIES)]

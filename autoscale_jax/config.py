@@ -1,0 +1,156 @@
+"""Defaults of every field, and the checks that need no data. Configs in `configs/` change these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict, config_dict
+
+from autoscale_jax.specs import BadInput
+
+MIXTURES = ("uniform", "natural", "keep", "predicted")
+OBJECTIVES = ("mean_perplexity", "mean_loss")
+METHODS = ("auto", "autoscale", "joint")
+
+
+def default_config() -> ConfigDict:
+    """A study of a small GPT-2 on the embedded corpus; every field that a flag can override."""
+    c = ConfigDict()
+    c.seed = 0  # everything random follows from it
+
+    c.data = ConfigDict()
+    c.data.source = "embedded"  # or "files"
+    # embedded: names of its domains; files: {domain: glob}
+    c.data.domains = config_dict.placeholder(object)
+    c.data.tokenizer = "bpe"  # "bpe" is trained on the corpus; "bytes"; or a path to tokenizer.json
+    c.data.vocab_size = 1024  # of a trained tokeniser
+    c.data.held_out = 0.1  # share of documents kept for evaluation
+    c.data.eval_tokens = 16_384  # most held-out tokens a domain, 0 = all
+    c.data.max_document_bytes = 8192  # longer documents are cut into pieces
+    c.data.max_train_tokens = 0  # most training tokens a domain, 0 = all
+    c.data.on_bad_line = "refuse"  # or "skip", which counts them
+
+    c.model = ConfigDict()
+    c.model.num_layers = 1
+    c.model.d_model = 64
+    c.model.num_heads = 4
+    c.model.seq_len = 64
+    c.model.tie_embeddings = False
+    c.model.embedding_std = 0.1
+    c.model.dtype = "float32"
+
+    c.train = ConfigDict()
+    c.train.batch_size = 4
+    c.train.peak_lr = 3e-3
+    c.train.warmup_ratio = 0.1
+    c.train.weight_decay = 1e-2
+    c.train.b1 = 0.9
+    c.train.b2 = 0.95
+    c.train.clip_norm = 1.0
+    c.train.eval_every_tokens = 200_000
+    c.train.checkpoint_seconds = 20.0
+
+    c.study = ConfigDict()
+    c.study.budgets = (100_000, 400_000)  # tokens of the base run of each proxy scale
+    c.study.target_tokens = 1_600_000
+    c.study.factor = 3.0  # a domain's tokens are multiplied and divided by this
+    c.study.base_seeds = 3  # replicates of each base run: they measure the noise
+    c.study.perturbed_seeds = 1
+    c.study.objective = "mean_perplexity"  # or "mean_loss"
+    # {evaluation domain: weight}; None weighs all alike
+    c.study.eval_weights = config_dict.placeholder(object)
+    c.study.max_epochs = 4.0  # no run repeats a domain more often; caps its weight at the target
+    c.study.floor = 0.02  # least weight of any domain
+    c.study.method = "auto"  # or "autoscale" (the paper's rule), "joint" (laws over all budgets)
+    c.study.samples = 200  # resamples that intervals are read from
+
+    c.verify = ConfigDict()
+    c.verify.mixtures = MIXTURES
+    c.verify.seeds = 2  # 0 leaves verification out
+
+    c.execute = ConfigDict()
+    c.execute.slots = 1  # runs trained at once; the devices are split among them
+    return c
+
+
+def _refuse(field: str, value: object, remedy: str) -> None:
+    raise BadInput(f"config.{field} = {value!r}: {remedy}")
+
+
+def validate(c: ConfigDict) -> None:
+    """Raise `BadInput` for the first field that cannot be right, before anything is read.
+
+    The fields of `config.data` are checked by `data.prepare`.
+    """
+    _check_numbers(c)
+    _check_study(c)
+    if c.model.d_model % c.model.num_heads:
+        _refuse("model.num_heads", c.model.num_heads, f"must divide d_model = {c.model.d_model}")
+    if c.model.dtype not in ("float32", "bfloat16"):
+        _refuse("model.dtype", c.model.dtype, "use 'float32' or 'bfloat16'")
+
+
+def _check_numbers(c: ConfigDict) -> None:
+    positive = (
+        "model.num_layers model.d_model model.num_heads model.seq_len model.embedding_std "
+        "train.batch_size train.peak_lr train.clip_norm train.eval_every_tokens "
+        "study.base_seeds study.perturbed_seeds study.samples execute.slots "
+        "study.max_epochs"
+    )
+    for field in positive.split():
+        if not _value(c, field) > 0:
+            _refuse(field, _value(c, field), "must be above 0")
+    bounds: dict[str, tuple[Callable[[float], bool], str]] = {
+        "train.warmup_ratio": (lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
+        "train.weight_decay": (lambda x: x >= 0, "must be 0 or more"),
+        "train.checkpoint_seconds": (lambda x: x >= 0, "must be 0 or more"),
+        "study.factor": (lambda x: x > 1, "must be above 1"),
+        "verify.seeds": (lambda x: x >= 0, "must be 0 (no verification) or more"),
+    }
+    for field, (holds, remedy) in bounds.items():
+        if not holds(_value(c, field)):
+            _refuse(field, _value(c, field), remedy)
+
+
+def _check_study(c: ConfigDict) -> None:
+    budgets = tuple(c.study.budgets)
+    if len(budgets) < 2:
+        _refuse("study.budgets", budgets, "give at least two: extrapolation needs two scales")
+    if len(set(budgets)) < len(budgets):
+        _refuse("study.budgets", budgets, "two are equal: the scales must differ")
+    if list(budgets) != sorted(budgets):
+        _refuse("study.budgets", budgets, "give them in increasing order")
+    if not all(isinstance(n, int) and n > 0 for n in budgets):
+        _refuse("study.budgets", budgets, "each must be a whole number of tokens above 0")
+    if c.study.target_tokens < budgets[-1]:
+        remedy = f"must be at least the largest proxy budget, {budgets[-1]}"
+        _refuse("study.target_tokens", c.study.target_tokens, remedy)
+    if c.study.objective not in OBJECTIVES:
+        _refuse("study.objective", c.study.objective, f"use one of {', '.join(OBJECTIVES)}")
+    if c.study.method not in METHODS:
+        _refuse("study.method", c.study.method, f"use one of {', '.join(METHODS)}")
+    for name in c.verify.mixtures:
+        if name not in MIXTURES:
+            _refuse("verify.mixtures", name, f"use some of {', '.join(MIXTURES)}")
+    if c.study.eval_weights is not None:
+        weights = dict(c.study.eval_weights)
+        if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()):
+            _refuse("study.eval_weights", weights, "weights must be numbers, 0 or more")
+        if not sum(weights.values()) > 0:
+            _refuse("study.eval_weights", weights, "at least one must be above 0")
+
+
+def _value(c: ConfigDict, field: str) -> float:
+    group, name = field.split(".")
+    return c[group][name]
+
+
+def check_domains(c: ConfigDict, domains: tuple[str, ...]) -> None:
+    """The checks that need the domains' names. Raises `BadInput`."""
+    for name in dict(c.study.eval_weights or {}):
+        if name not in domains:
+            remedy = f"no such evaluation domain; there are {', '.join(domains)}"
+            _refuse("study.eval_weights", name, remedy)
+    if not 0 <= c.study.floor * len(domains) < 1:
+        remedy = f"must be at least 0 and below 1/{len(domains)}, one over the number of domains"
+        _refuse("study.floor", c.study.floor, remedy)

@@ -1,0 +1,41 @@
+"""Direct Data Optimization: which runs one token budget needs (AutoScale, Algorithm 1)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import RunSpec, split_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class DDO:
+    """The 2m+1 runs of one budget: a uniform base, and each domain's tokens times and by `factor`.
+
+    The other domains' tokens stay as they are, so the total changes. The base is trained with
+    `base_seeds` seeds: all m fits share it, and its spread measures the noise.
+    """
+
+    domains: tuple[str, ...]
+    budget: int
+    factor: float = 3.0
+    base_seeds: int = 3
+    perturbed_seeds: int = 1
+
+    def design(self) -> list[RunSpec]:
+        """All runs of this budget: base replicates first, then the domains in turn."""
+        base = split_tokens({name: 1 / len(self.domains) for name in self.domains}, self.budget)
+        specs = [
+            RunSpec(base, seed, f"{self.budget:,} base seed {seed}")
+            for seed in range(self.base_seeds)
+        ]
+        for name in self.domains:
+            for symbol, scale in (("x", self.factor), ("/", 1 / self.factor)):
+                tokens = base | {name: round(base[name] * scale)}
+                for seed in range(self.perturbed_seeds):
+                    label = f"{self.budget:,} {name} {symbol}{self.factor:g} seed {seed}"
+                    specs.append(RunSpec(tokens, seed, label))
+        return specs
+
+    def ask(self, table: RunTable) -> list[RunSpec]:
+        return [spec for spec in self.design() if table.find(spec) is None]

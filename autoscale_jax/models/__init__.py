@@ -1,0 +1,1 @@
+"""The language models that studies train: plain functions of a parameter pytree."""

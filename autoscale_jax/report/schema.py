@@ -1,0 +1,325 @@
+"""The shape of a study as the report takes it, and its way to and from JSON.
+
+Units: tokens are counts; losses are nats per token on held-out text; weights, relative changes,
+savings and probabilities are fractions (0.041 is 4.1%); intervals are 90%. Every key may be
+missing, every number None and every list empty: that is a study that is not finished.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
+
+from autoscale_jax.specs import BadInput
+
+Number = float | None
+
+
+class Objective(TypedDict, total=False):
+    """What is minimised.
+
+    `kind` is "mean_perplexity", "mean_loss", "worst" or "weighted"; `label` replaces the words that
+    the report would use for it, and `weights` are those of the evaluation domains.
+    """
+
+    kind: str
+    label: str
+    weights: dict[str, float]
+
+
+class DomainRow(TypedDict, total=False):
+    """One domain's text: unique tokens and documents, and how often it may be repeated."""
+
+    name: str
+    train_tokens: int | None
+    eval_tokens: int | None
+    train_documents: int | None
+    eval_documents: int | None
+    max_epochs: Number
+
+
+class ProposalRow(TypedDict, total=False):
+    """A mixture for `tokens` tokens; `p_beats[mixture]` is the probability of a lower objective."""
+
+    method: str
+    tokens: int | None
+    weights: dict[str, float]
+    low: dict[str, Number]
+    high: dict[str, Number]
+    predicted_objective: Number
+    predicted_low: Number
+    predicted_high: Number
+    p_beats: dict[str, Number]
+    warnings: list[str]
+
+
+class TrajectoryPoint(TypedDict, total=False):
+    """The best mixture at one scale; `kind` is "measured optimum" or "extrapolated"."""
+
+    tokens: int
+    weights: dict[str, float]
+    low: dict[str, Number]
+    high: dict[str, Number]
+    kind: str
+
+
+class Point(TypedDict, total=False):
+    """One run's objective against one domain's tokens in it."""
+
+    tokens: float
+    objective: Number
+    seed: int
+
+
+class LawRow(TypedDict, total=False):
+    """One domain's fitted law at one budget.
+
+    `ok` is False when the fit failed, `decided` is False when the data leave it open.
+    """
+
+    budget: int
+    domain: str
+    points: list[Point]
+    curve: list[Point]
+    formula: str
+    params: dict[str, Number]
+    ok: bool
+    decided: bool
+    note: str
+
+
+class Effects(TypedDict, total=False):
+    """`change[i][e]`: change of evaluation domain e's loss when domain i's tokens are tripled."""
+
+    domains: list[str]
+    eval_domains: list[str]
+    change: list[list[Number]]
+    caption: str
+
+
+class CurveRow(TypedDict, total=False):
+    """Held-out objective and losses after `tokens` training tokens."""
+
+    tokens: float
+    objective: Number
+    loss: dict[str, Number]
+
+
+class VerificationRow(TypedDict, total=False):
+    """One run at the target; `mixture` is "uniform", "natural", "keep" or "predicted"."""
+
+    mixture: str
+    seed: int
+    tokens: int
+    weights: dict[str, float]
+    requested: dict[str, int]
+    realised: dict[str, int]
+    epochs: dict[str, float]
+    loss: dict[str, Number]
+    mean_perplexity: Number
+    worst_perplexity: Number
+    objective: Number
+    status: str
+    curve: list[CurveRow]
+
+
+class Gain(TypedDict, total=False):
+    """Relative change of the objective, paired by seed; negative is better."""
+
+    relative: Number
+    low: Number
+    high: Number
+    pairs: int | None
+    wins: int | None
+    text: str
+
+
+class TokensSaved(TypedDict, total=False):
+    """Fractions of the other mixture's tokens; `low` and `high` have the keys `vs_...` too."""
+
+    vs_uniform: Number
+    vs_natural: Number
+    low: dict[str, Number]
+    high: dict[str, Number]
+    definition: str
+
+
+class Cost(TypedDict, total=False):
+    """What the study has cost so far."""
+
+    runs: int | None
+    proxy_runs: int | None
+    verification_runs: int | None
+    tokens: Number
+    flops: Number
+    seconds: Number
+
+
+class Noise(TypedDict, total=False):
+    """Spread of the objective over seeds.
+
+    `objective_sd` and `paired_sd` are in the objective's unit, `relative_sd` is a fraction of it;
+    `paired_sd` is that of the difference of two runs that share a seed.
+    """
+
+    objective_sd: Number
+    relative_sd: Number
+    paired_sd: Number
+    replicates: int | None
+
+
+class NextRun(TypedDict, total=False):
+    """The run that would tell most."""
+
+    label: str
+    reason: str
+
+
+class RunRow(TypedDict, total=False):
+    """One row of the ledger."""
+
+    key: str
+    label: str
+    seed: int
+    status: str
+    total: int
+    tokens: dict[str, int]
+    realised: dict[str, int]
+    epochs: dict[str, float]
+    objective: Number
+    loss: dict[str, Number]
+    flops: Number
+    seconds: Number
+    message: str
+
+
+class Study(TypedDict):
+    """Everything the report knows. `recommended` is the `method` of one of `proposals`."""
+
+    title: str
+    created: str | None
+    config: dict[str, Any]
+    objective: Objective
+    domains: list[DomainRow]
+    target_tokens: int | None
+    budgets: list[int]
+    reference: str
+    recommended: str | None
+    proposals: list[ProposalRow]
+    trajectory: list[TrajectoryPoint]
+    laws: list[LawRow]
+    effects: Effects
+    verification: list[VerificationRow]
+    gain: dict[str, Gain]
+    tokens_saved: TokensSaved
+    cost: Cost
+    noise: Noise
+    next_run: NextRun | None
+    warnings: list[str]
+    runs: list[RunRow]
+
+
+# What a study has where it says nothing.
+_EMPTY: Study = {
+    "title": "Data mixture study",
+    "created": None,
+    "config": {},
+    "objective": {},
+    "domains": [],
+    "target_tokens": None,
+    "budgets": [],
+    "reference": "uniform",
+    "recommended": None,
+    "proposals": [],
+    "trajectory": [],
+    "laws": [],
+    "effects": {},
+    "verification": [],
+    "gain": {},
+    "tokens_saved": {},
+    "cost": {},
+    "noise": {},
+    "next_run": None,
+    "warnings": [],
+    "runs": [],
+}
+
+
+def dumps(study: Mapping[str, Any]) -> str:
+    """The study as JSON text, keys in the order given. Raises `BadInput` naming what is not JSON."""
+    _check(study, "study")
+    return json.dumps(study, indent=1, allow_nan=False) + "\n"
+
+
+def loads(text: str) -> Study:
+    """The study that `dumps` wrote, complete and printable: what the pages are views of.
+
+    A top-level key that is missing or null gets its empty value, deeper ones that are null are left
+    out, and characters that cannot be printed are spelled out.
+    """
+    data = _printable(json.loads(text))
+    full: dict[str, Any] = {}
+    for key, empty in _EMPTY.items():
+        value = data.get(key)
+        if key != "config":
+            value = _without_none(value)
+        full[key] = empty if value is None else value
+        if isinstance(empty, list):
+            full[key] = [item for item in full[key] if item is not None]
+    return cast(Study, full)
+
+
+def _without_none(value: Any) -> Any:
+    """The same without the null fields of its dicts, so that a view asks one thing: is it there?"""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _check(value: Any, where: str) -> None:
+    """Raise `BadInput` for what JSON cannot hold, with the path of the field."""
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise BadInput(f"{where} = {value}: a report holds finite numbers; write None instead")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise BadInput(f"{where} has the key {key!r}: keys of a report are strings")
+            _check(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check(item, f"{where}[{i}]")
+    else:
+        kind = type(value).__name__
+        raise BadInput(f"{where} is a {kind}: a report holds str, int, float, bool, list and dict")
+
+
+def _printable(value: Any) -> Any:
+    """The same value with control, surrogate and text-direction characters spelled out.
+
+    They would make the SVG pictures invalid, or let a domain's name reorder the text around it.
+    """
+    if isinstance(value, str):
+        return "".join(_spell(c) for c in value)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value
+
+
+def _spell(char: str) -> str:
+    bidirectional = char in "\u200e\u200f\u061c" or 0x202A <= ord(char) <= 0x202E
+    bidirectional = bidirectional or 0x2066 <= ord(char) <= 0x2069 or char in "\ufffe\uffff"
+    if char == "\n":
+        return " "
+    if bidirectional or unicodedata.category(char) in ("Cc", "Cs"):
+        return char.encode("unicode_escape").decode("ascii")
+    return char

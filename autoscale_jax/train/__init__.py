@@ -1,0 +1,1 @@
+"""Training one run: sharded step, loop, evaluation, checkpoints."""

@@ -1,0 +1,54 @@
+"""What is the same for every run of a study: model shape, optimiser, schedule, evaluation grid."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from autoscale_jax.models import gpt2
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """AdamW with linear warm-up and linear decay to zero (the AutoScale paper's Table 3)."""
+
+    model: gpt2.GPT2Config
+    batch_size: int
+    peak_lr: float
+    warmup_ratio: float
+    weight_decay: float
+    b1: float
+    b2: float
+    clip_norm: float
+    eval_every_tokens: int
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes a run's numbers, as plain JSON: part of the run's key."""
+        return dataclasses.asdict(self)
+
+
+def learning_rate(recipe: Recipe, step: jax.Array, total_steps: jax.Array) -> jax.Array:
+    """Rate of 0-based `step`: linear up over the warm-up, then linear down to 0 at the end."""
+    warmup = jnp.maximum(1.0, recipe.warmup_ratio * total_steps)
+    up = (step + 1) / warmup
+    down = (total_steps - step) / jnp.maximum(1.0, total_steps - warmup)
+    return recipe.peak_lr * jnp.clip(jnp.minimum(up, down), 0.0, 1.0)
+
+
+def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
+    """AdamW without its rate, which depends on the run's length: `learning_rate` scales updates.
+
+    Weight decay acts on matrices only (biases and norms have one axis).
+    """
+    matrices: Callable[[Any], Any] = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+    return optax.chain(
+        optax.clip_by_global_norm(recipe.clip_norm),
+        optax.scale_by_adam(recipe.b1, recipe.b2),
+        optax.add_decayed_weights(recipe.weight_decay, mask=matrices),
+    )

@@ -1,0 +1,120 @@
+"""Does the predicted mixture really win? Trainings at the target, their gains and tokens saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from autoscale_jax.specs import CurvePoint, Run, RunSpec, split_tokens
+
+# verification seeds lie apart from the proxies', so that no fit has seen their noise
+FIRST_SEED = 1000
+LEVEL = 0.90
+TOKENS_SAVED = (
+    "share of the target's tokens not needed to reach the other mixture's final objective, read "
+    "off the mixture's own validation curve (the AutoScale paper's steps saved); the curve's "
+    "learning rate is still high there, so a run planned that short would do better"
+)
+
+Objective = Callable[[Mapping[str, float]], float]
+
+
+def specs(mixtures: Mapping[str, Mapping[str, float]], tokens: int, seeds: int) -> list[RunSpec]:
+    """The trainings: every mixture with every seed, seed by seed so that pairs finish together."""
+    return [
+        RunSpec(split_tokens(weights, tokens), FIRST_SEED + seed, f"target {name} seed {seed}")
+        for seed in range(seeds)
+        for name, weights in mixtures.items()
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """Relative change of the objective against a reference mixture (negative: better).
+
+    Paired by seed; the 90% interval is None with one seed.
+    """
+
+    relative: float
+    low: float | None
+    high: float | None
+    pairs: int
+    wins: int
+
+
+def gains(objective_MxS: Mapping[str, Mapping[int, float]], mixture: str) -> dict[str, Gain]:
+    """Gain of `mixture` over each other one, from objectives by mixture and seed.
+
+    Mixture and seed effects on the log objective are additive in a two-way layout; what they
+    leave over, pooled over all mixtures, is the noise of a paired difference (t-intervals).
+    Seeds that any mixture lacks (a diverged run) are left out for all.
+    """
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in objective_MxS.values())))
+    if mixture not in objective_MxS or not seeds:
+        return {}
+    names = list(objective_MxS)
+    log_MxS = np.log([[objective_MxS[name][seed] for seed in seeds] for name in names])
+    residual_MxS = log_MxS - log_MxS.mean(0) - log_MxS.mean(1, keepdims=True) + log_MxS.mean()
+    freedom = (len(names) - 1) * (len(seeds) - 1)
+    half = math.nan
+    if freedom:
+        variance = float(np.sum(residual_MxS**2)) / freedom
+        quantile = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+        half = quantile * math.sqrt(2 * variance / len(seeds))
+    result = {}
+    for name, log_S in zip(names, log_MxS, strict=True):
+        if name == mixture:
+            continue
+        change_S = log_MxS[names.index(mixture)] - log_S
+        mean = float(change_S.mean())
+        result[name] = Gain(
+            relative=math.expm1(mean),
+            low=math.expm1(mean - half) if freedom else None,
+            high=math.expm1(mean + half) if freedom else None,
+            pairs=len(seeds),
+            wins=int(np.sum(change_S < 0)),
+        )
+    return result
+
+
+def tokens_to_reach(curve: Sequence[CurvePoint], objective: Objective, value: float) -> float:
+    """Tokens at which a validation curve first reaches `value`; infinite where it never does.
+
+    Between two points of the curve, the objective is linear in log tokens.
+    """
+    before: tuple[float, float] | None = None
+    for point in curve:
+        now = objective(point.loss)
+        if now <= value:
+            if before is None:
+                return float(point.tokens)
+            log_n, previous = before
+            share = (previous - value) / (previous - now)
+            return math.exp(log_n + share * (math.log(point.tokens) - log_n))
+        before = math.log(point.tokens), now
+    return math.inf
+
+
+def tokens_saved(
+    runs: Sequence[Run], others: Sequence[Run], objective: Objective, *, log_shift: float = 0.0
+) -> float | None:
+    """Mean share of tokens saved by `runs` against `others`, paired by seed (see TOKENS_SAVED).
+
+    `log_shift` is added to the log of the value to reach, which turns a gain's interval into one
+    of tokens. None where a run never reaches the value: it saves nothing.
+    """
+    by_seed = {run.spec.seed: run for run in others}
+    shares = []
+    for run in runs:
+        other = by_seed.get(run.spec.seed)
+        if other is not None:
+            value = objective(other.loss) * math.exp(log_shift)
+            reached = tokens_to_reach(run.curve, objective, value)
+            shares.append(1 - reached / sum(run.realised.values()))
+    if not shares or not all(map(math.isfinite, shares)):
+        return None
+    return float(np.mean(shares))

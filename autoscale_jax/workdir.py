@@ -1,0 +1,65 @@
+"""The folder of one study: whose config it holds, and that it can be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from autoscale_jax.specs import BadInput
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Make `workdir` this study's: create it, check that it is writable, record the config.
+
+    A folder that another config wrote is refused with the difference; `config.execute` says where
+    a study runs, not what it is, and may change. Raises `BadInput`.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=workdir):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"--workdir = {workdir}: cannot be written ({error.strerror}); give another folder"
+        ) from error
+    settings = flat({k: v for k, v in config.to_dict().items() if k != "execute"})
+    record = workdir / "config.json"
+    if record.exists():
+        _refuse_other(record, settings)
+        return
+    temporary = record.with_suffix(".tmp")
+    temporary.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, record)
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"study": {"floor": 1}} -> {"study.floor": 1}, with values as JSON holds them."""
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and prefix + name not in ("data.domains", "study.eval_weights"):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = json.loads(json.dumps(value))
+    return result
+
+
+def _refuse_other(record: Path, settings: dict[str, Any]) -> None:
+    try:
+        before = json.loads(record.read_text())
+    except ValueError as error:
+        raise BadInput(f"{record}: not JSON ({error}); restore it or give another --workdir") from error
+    changed = [
+        f"config.{name} was {before.get(name)!r} and is {settings.get(name)!r}"
+        for name in sorted(before.keys() | settings.keys())
+        if before.get(name) != settings.get(name)
+    ]
+    if changed:
+        raise BadInput(
+            f"--workdir = {record.parent}: holds a study of another config ({'; '.join(changed)}); "
+            "give another --workdir, or set these back"
+        )

@@ -1,0 +1,15 @@
+"""The whole way on a laptop: embedded corpus, two proxy scales, extrapolation, verification.
+
+    bash launch/quickstart.sh
+    python -m autoscale_jax.launch --config=configs/quickstart.py --workdir=workdir/quickstart
+"""
+
+from ml_collections import ConfigDict
+
+from autoscale_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    config = default_config()
+    config.execute.slots = 2
+    return config
