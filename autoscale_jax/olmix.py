@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from autoscale_jax.csvfile import Row, Tokens, read_rows, run_total, split_weights, write_rows
 from autoscale_jax.specs import BadInput, Run, RunArrays
-from autoscale_jax.tables import (
-    ROUNDING,
-    Row,
-    Tokens,
-    read_rows,
-    run_total,
-    split_weights,
-    write_rows,
-)
+from autoscale_jax.tables import ROUNDING
 
 # Olmix takes every other column of ratios.csv for a domain, and of metrics.csv for a metric.
 IDS = ("run", "run_id", "name", "index")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from autoscale_jax import olmix, tables
+from autoscale_jax.csvfile import Tokens
 from autoscale_jax.ledger import Ledger, plain
 from autoscale_jax.specs import BadInput, Run, RunArrays, RunSpec
 
@@ -125,7 +126,7 @@ class RunTable:
         )
 
     @classmethod
-    def from_csv(cls, path: PathLike, *, tokens: tables.Tokens = None) -> RunTable:
+    def from_csv(cls, path: PathLike, *, tokens: Tokens = None) -> RunTable:
         """The table of a tidy CSV; `tables.read_tidy` tells its columns and errors.
 
         tokens: training tokens of a run, where no column tells: one number, or a function of the
@@ -141,9 +142,7 @@ class RunTable:
         tables.write_tidy(list(self), Path(path))
 
     @classmethod
-    def from_olmix(
-        cls, ratios: PathLike, metrics: PathLike, *, tokens: tables.Tokens = None
-    ) -> RunTable:
+    def from_olmix(cls, ratios: PathLike, metrics: PathLike, *, tokens: Tokens = None) -> RunTable:
         """The table of Olmix's two files; `olmix.read` tells their columns and errors."""
         return cls(olmix.read(Path(ratios), Path(metrics), tokens))
 

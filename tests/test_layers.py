@@ -11,10 +11,14 @@ ROOT = Path(__file__).parent.parent / "autoscale_jax"
 # Groups by layer; a module or package directly under autoscale_jax belongs to one group.
 LAYERS = [
     {"specs": ["specs"]},
-    {"runs": ["runs", "ledger", "tables", "olmix"], "config": ["config"]},
+    {
+        "runs": ["runs", "ledger", "tables", "olmix", "csvfile"],
+        "config": ["config"],
+        "workdir": ["workdir"],
+    },
     {"data": ["data"], "models": ["models"], "fit": ["fit"]},
     {"train": ["train"], "methods": ["methods"]},
-    {name: [name] for name in ("execute", "report", "progress", "verify")},
+    {name: [name] for name in ("execute", "report", "progress", "verify", "summary")},
     {"pipeline": ["pipeline"]},
     {"launch": ["launch"]},
 ]

@@ -60,8 +60,14 @@ def test_round_trip(tmp_path_factory, runs):
     assert [run.spec.label for run in back] == [run.spec.label for run in runs]
 
 
+def test_an_empty_table_comes_back_empty(tmp_path):
+    RunTable().to_csv(tmp_path / "t.csv")
+    assert len(RunTable.from_csv(tmp_path / "t.csv")) == 0
+
+
 def test_a_diverged_run_keeps_its_nan(tmp_path):
-    run = Run(RunSpec({"a": 1}), "k", "diverged", {"a": math.nan, "b": 2.0}, {}, {})
+    loss = {"a": math.nan, "b": 2.0}
+    run = Run(RunSpec({"a": 1}), "k", "diverged", loss, {}, {}, flops=math.nan)
     RunTable([run]).to_csv(tmp_path / "t.csv")
     (back,) = RunTable.from_csv(tmp_path / "t.csv")
     assert back.status == "diverged" and math.isnan(back.loss["a"]) and back.loss["b"] == 2.0
@@ -143,6 +149,8 @@ def test_perplexities_of_a_perturbation_design(csv):
         ("run,tokens,w_a,w_b,loss_a\nx,9,1,,1\n", "line 2, column w_b = '': write a number"),
         ("run,tokens,w_a,loss_a\nx,0,1,1\n", "line 2: tokens = {'a': 0}: a run needs tokens"),
         ("run,w_a,loss_a\nx,1,1\n", "no column tells how many tokens a run took: give tokens="),
+        ("run,tokens,status\nx,9,failed\n", "line 2, column run = 'x': add columns tokens_"),
+        ("run,tokens,status\nbase,9,failed\n", "line 2, column run = 'base': add columns"),
         ("run,tokens,loss_a\nx,9,1\n", "line 2, column run = 'x': add columns tokens_<domain>"),
         ("run,tokens,loss_a\na:x1/0,9,1\n", "line 2, column run = 'a:x1/0': add columns"),
         ("run,tokens,loss_a\na:x-1,9,1\n", "line 2: tokens['a'] = -9: give a whole number"),
