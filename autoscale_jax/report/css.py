@@ -3,8 +3,8 @@
 PAGE = """\
 :root { color-scheme: light; --ink: #1f2933; --soft: #5b6672; --line: #e1e6eb; --back: #f4f6f8; }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--back); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+body { margin: 0; background: var(--back); color: var(--ink); font: 16px/1.55 system-ui,
+  -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
 header { margin: 0 4px 14px; }
 h1 { font-size: 1.05rem; font-weight: 600; color: var(--soft); margin: 0; overflow-wrap: anywhere; }
@@ -14,7 +14,8 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
 h2 { font-size: 1.12rem; line-height: 1.3; margin: 0 0 12px; }
 p { margin: 0 0 12px; max-width: 78ch; overflow-wrap: anywhere; }
 section > :last-child { margin-bottom: 0; }
-#answer > h2 { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+#answer > h2 { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); }
 p.answer { font-size: 1.42rem; line-height: 1.4; font-weight: 600; letter-spacing: -.005em;
   margin-bottom: 18px; max-width: 60ch; }
 p.reading { color: var(--soft); font-size: .92rem; }
@@ -43,7 +44,8 @@ tbody th { font-weight: 400; overflow-wrap: anywhere; min-width: 7em; }
 .number { text-align: right; white-space: nowrap; }
 thead .number { white-space: normal; }
 small { color: var(--soft); font-size: .85em; }
-.chip { display: inline-block; width: .72em; height: .72em; border-radius: 2px; margin-right: .5em; }
+.chip { display: inline-block; width: .72em; height: .72em; border-radius: 2px;
+  margin-right: .5em; }
 .bar { display: inline-block; position: relative; width: 130px; height: .8em; margin-left: 10px;
   background: var(--back); vertical-align: -1px; text-align: left; }
 .bar i { position: absolute; left: 0; top: 0; height: 100%; border-radius: 0 2px 2px 0; }
@@ -56,7 +58,8 @@ details { margin: 0 0 12px; }
 summary { cursor: pointer; font-weight: 600; color: #0b5cad; }
 details .scroll { margin-top: 10px; }
 details table { font-size: .82rem; }
-nav { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: .85rem; padding: 4px; }
+nav { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: .85rem; padding: 0 4px;
+  margin: 0 0 16px; }
 a { color: #0b5cad; }
 @media (max-width: 720px) {
   main { padding: 16px 10px 40px; }

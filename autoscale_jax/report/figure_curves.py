@@ -17,7 +17,7 @@ from autoscale_jax.report.style import FAINT, GRID, MIXTURES, Layout, mixture_lo
 Line = list[tuple[float, float]]
 
 # The first part of training says nothing about mixtures and would flatten the rest.
-_SHOWN_FROM = 0.12
+_SHOWN_FROM = 0.2
 
 
 def draw(study: Study, layout: Layout) -> Figure | None:
@@ -54,9 +54,9 @@ def _lines(runs: list[VerificationRow]) -> dict[tuple[str, int], Line]:
     lines = {}
     for run in runs:
         points = [
-            (float(c["tokens"]), float(c["objective"]))
+            (float(c["tokens"]), y)
             for c in run.get("curve", [])
-            if c.get("tokens", 0) > 0 and c.get("objective", 0) > 0
+            if c.get("tokens", 0) > 0 and (y := c.get("objective") or 0.0) > 0
         ]
         if len(points) > 1:
             lines[run.get("mixture", "?"), run.get("seed", 0)] = sorted(points)
@@ -124,7 +124,9 @@ def _objective(ax: Axes, lines: dict[tuple[str, int], Line], reference: str) -> 
 def _plain_log_ticks(ax: Axes) -> None:
     """A short log axis needs ordinary numbers, not powers of ten."""
     low, high = ax.get_ylim()
-    ticks = [t for t in MaxNLocator(6).tick_values(low, high) if low <= t <= high]
+    ticks = [
+        t for t in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= t <= high
+    ]
     ax.set_yticks(ticks)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.4g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
@@ -144,6 +146,7 @@ def _distance(ax: Axes, gaps: dict[tuple[str, int], Line], reference: str) -> No
     _token_ticks(ax, start, end)
     pad = 0.08 * (max(shown) - min(shown)) or 0.01
     ax.set_ylim(min(shown) - pad, max(shown) + pad)
+    ax.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: words.change(y)))
     ax.grid(color=GRID, linewidth=0.7)
 

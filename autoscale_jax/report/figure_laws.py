@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from autoscale_jax.report import words
 from autoscale_jax.report.schema import LawRow, Point, Study
-from autoscale_jax.report.style import FAINT, GRID, Layout, looks, token_axis
+from autoscale_jax.report.style import FAINT, GRID, Layout, looks, round_tokens, token_axis
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -71,14 +71,14 @@ def _law(ax: Axes, law: LawRow, colour: str, marker: str) -> None:
     points, curve = _known(law, "points"), _known(law, "curve")
     ax.plot(
         [p["tokens"] for p in curve],
-        [p["objective"] for p in curve],
+        [p["objective"] or 0.0 for p in curve],
         color=colour,
         linewidth=1.6,
         linestyle="-" if _decided(law) else (0, (3, 2)),
     )
     ax.plot(
         [p["tokens"] for p in points],
-        [p["objective"] for p in points],
+        [p["objective"] or 0.0 for p in points],
         color=colour,
         marker=marker,
         markersize=5,
@@ -92,7 +92,7 @@ def _panel(ax: Axes, laws: list[LawRow]) -> None:
     """Ticks at the token counts of the runs, and a word where a fit failed."""
     xs = [p["tokens"] for law in laws for p in _known(law, "points") + _known(law, "curve")]
     low, high = min(xs), max(xs)
-    token_axis(ax, [low, (low * high) ** 0.5, high], most=3)
+    token_axis(ax, round_tokens(low, high))
     ax.set_xlim(low / 1.25, high * 1.25)
     ax.grid(color=GRID, linewidth=0.7)
     failed = [words.tokens(law.get("budget")) for law in laws if not law.get("ok", True)]

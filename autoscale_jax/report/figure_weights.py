@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -37,11 +38,12 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     rows = -(-len(names) // columns)
     if layout.wide:
         figure = Figure(figsize=(layout.width, max(3.9, 0.5 + 1.75 * rows)), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(4.6, 5.8), wspace=0.03)
+        parts: Any = figure.subfigures(1, 2, width_ratios=(4.6, 5.8), wspace=0.03)
     else:
         figure = Figure(figsize=(layout.width, 3.9 + 0.3 + 1.7 * rows), layout="constrained")
-        left, right = figure.subfigures(2, 1, height_ratios=(3.9, 0.3 + 1.7 * rows), hspace=0.03)
-    _areas(left.subplots(), points, names, look)
+        parts = figure.subfigures(2, 1, height_ratios=(3.9, 0.3 + 1.7 * rows), hspace=0.03)
+    left, right = parts
+    _areas(left.subplots(), points, names, look, study["target_tokens"])
     axes = right.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     _panels(list(axes.flat), points, names, look, columns)
     right.supxlabel("training tokens of the run (log scale)", fontsize=9)
@@ -49,9 +51,13 @@ def draw(study: Study, layout: Layout) -> Figure | None:
 
 
 def _areas(
-    ax: Axes, points: list[TrajectoryPoint], names: list[str], look: dict[str, Look]
+    ax: Axes,
+    points: list[TrajectoryPoint],
+    names: list[str],
+    look: dict[str, Look],
+    target: int | None,
 ) -> None:
-    """The shares stacked to 100%, labelled at the right edge; a single scale gives a column."""
+    """The shares stacked to 100%, named at the right edge; a single scale gives a column."""
     scales = [float(p["tokens"]) for p in points]
     shares = [[p["weights"].get(n, 0.0) for p in points] for n in names]
     if len(scales) == 1:
@@ -76,14 +82,25 @@ def _areas(
     ax.set_ylim(0, 1)
     ax.set_xlim(scales[0], scales[-1])
     token_axis(ax, [p["tokens"] for p in points])
+    if target and scales[0] < target < scales[-1]:
+        ax.axvline(target, color=INK, linewidth=1.2)
+        ax.annotate(
+            "target",
+            (target, 1.02),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            fontweight="bold",
+        )
     percent_axis(ax)
     ax.set_ylabel("share of the training tokens")
     ax.set_xlabel("training tokens of the run (log scale)")
     ax.spines[["left", "bottom"]].set_visible(False)
     heights = spread_labels(middles, 0.058, 0.02, 0.98)
+    # The shares that count are those of the target, wherever the picture goes on to.
+    shown = target is None or points[-1]["tokens"] == target
     for name, share, y in zip(names, shares, heights, strict=True):
         ax.annotate(
-            f"{words.short(name)} {words.percent(share[-1], 0)}",
+            f"{words.short(name)} {words.percent(share[-1], 0)}" if shown else words.short(name),
             (1.02, y),
             xycoords="axes fraction",
             va="center",
@@ -109,7 +126,7 @@ def _mark_extrapolation(ax: Axes, points: list[TrajectoryPoint]) -> None:
     ax.axvspan(measured[-1], last, facecolor="white", alpha=0.22, linewidth=0)
     if fraction > 0.25:
         ax.text(0, 1.02, "measured", transform=ax.transAxes, color=FAINT)
-    ax.text(fraction, 1.02, " extrapolated →", transform=ax.transAxes, color=FAINT)
+    ax.text(fraction, 1.02, " extrapolated", transform=ax.transAxes, color=FAINT)
 
 
 def _panels(
@@ -152,7 +169,10 @@ def _panels(
         # The panel below may be missing in the last row: then this one bears the labels.
         if i + columns >= len(names):
             ax.tick_params(labelbottom=True)
-    axes[0].set_ylim(bottom=0)
+    tops = [
+        max(p.get("high", {}).get(n) or 0, p["weights"].get(n, 0)) for p in points for n in names
+    ]
+    axes[0].set_ylim(0, 1.06 * max(tops))
     pad = 1.6
     axes[0].set_xlim(points[0]["tokens"] / pad, points[-1]["tokens"] * pad)
     axes[0].tick_params(labelcolor=INK)

@@ -1,4 +1,4 @@
-"""The answer in one sentence, with how sure it is; and what is known about the mixtures behind it."""
+"""The answer in one sentence, with how sure it is, and the few numbers to see first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def recommended(study: Study) -> ProposalRow | None:
     """The recommended proposal, or the first there is; None when no proposal has weights."""
     usable = [p for p in study["proposals"] if p.get("weights")]
     named = [p for p in usable if p.get("method") == study["recommended"]]
-    return (named or usable or [None])[0]
+    return next(iter(named or usable), None)
 
 
 def proposal_of(study: Study, method: str) -> ProposalRow | None:
@@ -137,19 +137,25 @@ def stats(study: Study) -> tuple[Stat, ...]:
     name = words.objective(study["objective"])
     if gain is not None:
         note = words.change_span(gain.get("low"), gain.get("high")) or "no interval"
-        found.append(Stat(f"{name} against {reference}", words.change(gain["relative"]), note))
+        found.append(Stat(f"{name} vs {reference}", words.change(gain["relative"]), note))
     elif (expected := expected_gain(study, reference)) is not None:
-        label = f"expected {name} against {reference}"
+        label = f"expected {name} vs {reference}"
         found.append(Stat(label, words.change(expected), "not verified"))
     saved = study["tokens_saved"].get("vs_uniform")
     if isinstance(saved, float | int):
         low = study["tokens_saved"].get("low", {}).get("vs_uniform")
         high = study["tokens_saved"].get("high", {}).get("vs_uniform")
         note = words.span(low, high, 0) or "no interval"
-        found.append(Stat("tokens saved against uniform", words.percent(saved, 0), note))
+        found.append(Stat("tokens saved vs uniform", words.percent(saved, 0), note))
     if study["target_tokens"]:
-        budgets = words.listing([words.tokens(b) for b in study["budgets"]] or ["no budget"])
-        found.append(Stat("target tokens", words.tokens(study["target_tokens"]), f"from {budgets}"))
+        budgets = ", ".join(words.tokens(b) for b in study["budgets"])
+        found.append(
+            Stat(
+                "target tokens",
+                words.tokens(study["target_tokens"]),
+                f"proxies: {budgets}" if budgets else "",
+            )
+        )
     cost = study["cost"]
     if cost.get("runs") is not None:
         time = words.seconds(cost["seconds"]) if "seconds" in cost else ""

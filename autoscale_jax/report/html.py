@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
 
@@ -28,9 +29,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 def render(document: Document, pictures: Mapping[str, Drawn]) -> str:
     """The page; `pictures` holds the SVG text of every `Picture` in the document."""
     created = f'<p class="created">{escape(document.created)}</p>' if document.created else ""
-    links = "".join(
-        f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in document.sections[1:]
-    )
+    links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in document.sections[1:])
     first, *rest = (_section(section, pictures) for section in document.sections)
     body = "\n".join([first, f'<nav aria-label="Sections">{links}</nav>', *rest])
     return f"""<!DOCTYPE html>
@@ -88,8 +87,16 @@ def _picture(picture: Picture, drawn: Drawn) -> str:
     label = escape(picture.alt)
     return (
         f'<figure role="img" aria-label="{label}">'
-        f'<div class="wide">{drawn.wide}</div><div class="narrow">{drawn.narrow}</div></figure>'
+        f'<div class="wide">{_sized(drawn.wide)}</div>'
+        f'<div class="narrow">{_sized(drawn.narrow)}</div></figure>'
     )
+
+
+def _sized(svg: str) -> str:
+    """The picture scaled to the page, but no wider than a little over the size it was drawn at."""
+    width = re.match(r'<svg[^>]* width="([0-9.]+)pt"', svg)
+    limit = f"max-width:{float(width[1]) * 1.5:.0f}px;" if width else ""
+    return svg.replace('style="', f'style="{limit}', 1)
 
 
 def _table(table: Table) -> str:
@@ -106,9 +113,7 @@ def _table(table: Table) -> str:
         rows.append(f"<tr>{first}{rest}</tr>")
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
     head = f"<thead><tr>{heads}</tr></thead>" if any(c.title for c in table.columns) else ""
-    return (
-        f'<div class="scroll"><table>{caption}{head}<tbody>{"".join(rows)}</tbody></table></div>'
-    )
+    return f'<div class="scroll"><table>{caption}{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _class(number: bool) -> str:

@@ -1,4 +1,4 @@
-"""The first half of the report: the recommended mixture, its gains and every mixture's perplexity."""
+"""The numbers of the report: the recommended mixture, its gains, every mixture's perplexity."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _recommendation(study: Study, best: ProposalRow) -> list[Block]:
     unique = {row.get("name"): row.get("train_tokens") for row in study["domains"]}
     look = looks(study)
     low, high = best.get("low", {}), best.get("high", {})
-    widest = max([*best["weights"].values(), *high.values()]) or 1.0
+    widest = max([*best["weights"].values(), *(x for x in high.values() if x is not None)]) or 1.0
     rows = []
     for name in domain_names(study):
         share, a, b = best["weights"].get(name, 0.0), low.get(name), high.get(name)
@@ -109,13 +109,14 @@ def _proposals(study: Study) -> Table:
         for name in domain_names(study)
     ]
     kind = study["objective"]
-    predicted = []
+    predicted, spans = [], []
     for p in proposals:
         low, high = p.get("predicted_low"), p.get("predicted_high")
         a, b = words.objective_value(kind, low), words.objective_value(kind, high)
-        note = "" if low is None or high is None else f"{a} to {b}"
-        predicted.append(Cell(words.objective_value(kind, p.get("predicted_objective")), note))
+        predicted.append(Cell(words.objective_value(kind, p.get("predicted_objective"))))
+        spans.append(Cell(words.UNKNOWN if low is None or high is None else f"{a}–{b}"))
     rows.append((Cell(f"predicted {words.objective(kind)}"), *predicted))
+    rows.append((Cell("its 90% interval"), *spans))
     reference = study["reference"]
     chances = [
         Cell(
@@ -125,8 +126,8 @@ def _proposals(study: Study) -> Table:
         )
         for p in proposals
     ]
-    rows.append((Cell(f"probability to beat {reference}"), *chances))
-    return Table(tuple(heads), tuple(rows), "Every proposal, with 90% intervals.")
+    rows.append((Cell(f"chance to beat {reference}"), *chances))
+    return Table(tuple(heads), tuple(rows), "Every proposal side by side.")
 
 
 def gains(study: Study) -> Section:
@@ -142,7 +143,7 @@ def gains(study: Study) -> Section:
         gain = gain or {}
         pairs, wins = gain.get("pairs"), gain.get("wins")
         won = f"{words.UNKNOWN if wins is None else wins} of {pairs}" if pairs else words.UNKNOWN
-        outcome = {"better": "better", "worse": "worse", "open": "not shown"}[verdict(gain)]
+        outcome = {"better": "better", "worse": "worse", "open": "no gain shown"}[verdict(gain)]
         rows.append(
             (
                 Cell(f"vs {reference}", strong=True),
@@ -161,7 +162,7 @@ def gains(study: Study) -> Section:
         heads = (
             Column("", number=False),
             Column("expected"),
-            Column("probability"),
+            Column("chance of a gain"),
             Column("realised"),
             Column("90% interval"),
             Column("seeds won"),
@@ -252,9 +253,7 @@ def perplexities(study: Study) -> Section:
         "bold: the lowest."
     )
     heads = (Column("", number=False), *(Column(m) for m in finished))
-    return Section(
-        "perplexity", "Perplexity by domain", (Table(heads, tuple(rows), caption),)
-    )
+    return Section("perplexity", "Perplexity by domain", (Table(heads, tuple(rows), caption),))
 
 
 def _perplexity(run: VerificationRow, domain: str) -> float | None:

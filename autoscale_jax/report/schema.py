@@ -249,7 +249,7 @@ _EMPTY: Study = {
 
 
 def dumps(study: Mapping[str, Any]) -> str:
-    """The study as JSON text, keys in the order given. Raises `BadInput` naming what is not JSON."""
+    """The study as JSON text, keys as given. Raises `BadInput` naming what is not JSON."""
     _check(study, "study")
     return json.dumps(study, indent=1, allow_nan=False) + "\n"
 

@@ -49,7 +49,7 @@ def _answer(study: Study) -> Section:
     if stats := headline.stats(study):
         blocks.append(Stats(stats))
     if found := _all_warnings(study):
-        more = f" – and {len(found) - 1} more under Warnings" if len(found) > 1 else ""
+        more = f" ({len(found) - 1} more under Warnings)" if len(found) > 1 else ""
         blocks.append(Items((found[0] + more,), "warning"))
     return Section("answer", "Answer", tuple(blocks))
 
@@ -97,13 +97,12 @@ def _laws(study: Study, pictures: frozenset[str]) -> Section:
             "reading",
         ),
     ]
-    unsure = [law for law in study["laws"] if not (law.get("ok", True) and law.get("decided", True))]
-    if unsure:
-        failed = sum(not law.get("ok", True) for law in unsure)
-        text = (
-            f"Of {words.plural(len(study['laws']), 'law')}, {failed} could not be fitted and "
-            f"{len(unsure) - failed} are not decided by the data."
-        )
+    failed = [law for law in study["laws"] if not law.get("ok", True)]
+    unsure = [law for law in study["laws"] if law not in failed and not law.get("decided", True)]
+    if failed or unsure:
+        counts = [f"{len(failed)} could not be fitted"] if failed else []
+        counts += [f"{len(unsure)} left undecided by the data"] if unsure else []
+        text = f"Of {words.plural(len(study['laws']), 'law')}, {words.listing(counts)}."
         blocks.append(Text(text, "missing"))
     blocks.append(Details("Formulas and parameters", (_formulas(study["laws"]),)))
     return Section("laws", title, tuple(blocks))
@@ -143,9 +142,9 @@ def _curves(study: Study, pictures: frozenset[str]) -> Section:
         "How to read it: one line a run. Left, lower is better; where a line crosses the dashed "
         f"level of {reference}'s final value, it has caught up with {reference} on fewer tokens. "
         f"Right, the same runs as a change from {reference}'s run of the same seed at the same "
-        "token: below zero is a gain, and lines of one colour that disagree show the noise. The "
-        "learning rate still decays along each curve, so compare ends rather than middles. The "
-        "first part of training is left out."
+        "token: below zero is a gain, and lines of one colour that disagree show the noise. Where "
+        "the learning rate decays, only the ends compare fairly: a middle is not the end of a shorter "
+        "run. The first part of training is left out."
     )
     blocks = (
         Picture("curves", "Held-out objective of every verification run against training tokens"),
@@ -163,8 +162,8 @@ def _effects(study: Study, pictures: frozenset[str]) -> Section:
         "How to read it: a row is a proxy run in which only that domain's tokens were tripled; a "
         "column is the held-out text that was then measured; a cell is the change of its loss. "
         "The diagonal is a domain helping itself. Blue off the diagonal is transfer: the row's "
-        "data helps the column's text too. Red means it hurts. Cells smaller than the noise "
-        "stated below mean nothing."
+        "data helps the column's text too. Red means it hurts. A change of 0.01 nats is about 1% "
+        "of perplexity; cells no larger than the noise stated below mean nothing."
     )
     blocks: list[Block] = [Picture("effects", "Heat map of loss changes"), Text(reading, "reading")]
     if study["effects"].get("caption"):
@@ -202,11 +201,10 @@ def _noise(study: Study) -> Section:
         text = "The noise is not known: that takes at least two runs that differ only in seed."
         blocks.append(Text(text, "missing"))
     if "paired_sd" in noise:
+        spread = words.small(noise["paired_sd"])
         text = "The difference of two mixtures that share a seed varies with a standard deviation "
-        text += f"of {words.small(noise['paired_sd'])}: common seeds and document order cancel part "
-        text += "of the noise."
-        blocks.append(Text(text))
-    elif blocks[0] and "objective_sd" in noise:
+        blocks.append(Text(f"{text}of {spread}."))
+    elif "objective_sd" in noise:
         blocks.append(Text("How much pairing by seed cuts it has not been measured.", "missing"))
     return Section("noise", "Noise", tuple(blocks))
 

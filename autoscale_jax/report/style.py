@@ -1,13 +1,14 @@
 """How the pictures look: one colour a domain over the whole report, and figures as plain SVG.
 
-The domain colours are Okabe and Ito's, made for colour-blind readers, its yellow darkened to be seen
-on white; past eight domains the colours come round again with a hatch or a dashed line.
+The domain colours are Okabe and Ito's, made for colour-blind readers, the yellow darkened to be
+seen on white; past eight domains the colours come round again with a hatch or a dashed line.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +30,7 @@ _DOMAINS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 3)))
 
-# The mixtures are told from the domains by tone: one dark line for the answer, quiet ones beside it.
+# Mixtures are told from domains by tone: one dark line for the answer, quiet ones beside it.
 MIXTURES: dict[str, tuple[str, Any, float]] = {
     "predicted": ("#332288", "-", 2.4),
     "uniform": ("#6b7280", "-", 1.6),
@@ -38,7 +39,7 @@ MIXTURES: dict[str, tuple[str, Any, float]] = {
 }
 _OTHER_MIXTURE = ("#111111", (0, (5, 1, 1, 1)), 1.4)
 
-_RC = {
+_RC: dict[Any, Any] = {
     "text.parse_math": False,  # a domain may be called "$x$"
     "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's own font
     "svg.hashsalt": "report",  # the same study gives the same bytes
@@ -134,12 +135,21 @@ def token_axis(ax: Axes, values: Iterable[float], most: int = 4) -> None:
     ax.set_xscale("log")
     wanted = sorted({float(v) for v in values if v > 0})
     if len(wanted) > most:
-        step = (len(wanted) - 1) / (most - 1)
-        wanted = [wanted[round(i * step)] for i in range(most)]
+        ratio = (wanted[-1] / wanted[0]) ** (1 / (most - 1))
+        even = [wanted[0] * ratio**i for i in range(most)]
+        wanted = sorted({min(wanted, key=lambda v: abs(math.log(v / x))) for x in even})
     ax.xaxis.set_major_locator(FixedLocator(wanted))
     ax.xaxis.set_major_formatter(FixedFormatter([words.tokens(v) for v in wanted]))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_minor_locator(FixedLocator([]))
+
+
+def round_tokens(low: float, high: float, most: int = 3) -> list[float]:
+    """Up to `most` round token counts (1, 2 or 5 times a power of ten) spread over [low, high]."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [m * 10.0**e for e in decades for m in (1, 2, 5)]
+    inside = [v for v in fine if low <= v <= high] or [low]
+    return inside[:: -(-len(inside) // most)]
 
 
 def percent_axis(ax: Axes) -> None:
@@ -150,7 +160,7 @@ def percent_axis(ax: Axes) -> None:
 def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Heights near the wanted ones (ascending), at least `gap` apart, within [low, high]."""
     gap = min(gap, (high - low) / max(1, len(wanted) - 1)) if len(wanted) > 1 else gap
-    placed = []
+    placed: list[float] = []
     for i, y in enumerate(wanted):
         floor = placed[-1] + gap if placed else low
         ceiling = high - gap * (len(wanted) - 1 - i)
