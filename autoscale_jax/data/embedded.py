@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import pydoc_data.topics
 import re
@@ -23,9 +24,9 @@ from autoscale_jax.specs import BadInput
 DEFAULT = ("code", "docs", "headers", "unicode", "numbers")
 
 # Enough for each domain to outlast a small study, and little enough to prepare within seconds.
-_DOMAIN_BYTES = 5_000_000
+_DOMAIN_CHARS = 5_000_000
 # A few very long files must not be the domain, nor its held-out part.
-_FILE_BYTES = 16_000
+_FILE_CHARS = 16_000
 _REQUIRED = ("absl-py", "flax", "grain", "jax", "jaxopt", "matplotlib", "ml-collections", "numpy",
              "optax", "orbax-checkpoint", "rich", "scipy", "tensorboardX", "tensorflow-datasets",
              "tokenizers", "zstandard")  # fmt: skip
@@ -35,7 +36,7 @@ def embedded_documents(domains: Sequence[str] = DEFAULT) -> dict[str, list[str]]
     """Documents by domain, in a fixed order; `BUILDERS` names the domains there are."""
     out = {}
     for name in domains:
-        out[name] = list(_first(BUILDERS[name](), _DOMAIN_BYTES))
+        out[name] = list(_first(BUILDERS[name](), _DOMAIN_CHARS))
         if not out[name]:
             raise BadInput(f"embedded domain {name!r}: this installation holds no text of it")
     return out
@@ -57,31 +58,44 @@ def _first(documents: Iterable[str], limit: int) -> Iterator[str]:
             yield document
 
 
+_PRUNED = {"site-packages", "dist-packages", "__pycache__"}
+
+
 @functools.cache
-def _files(package: str) -> list[Path]:
-    """All files of an installed package (found, not imported); `""` is the standard library."""
+def _files(package: str) -> list[str]:
+    """Paths in an installed package (found, not imported), after its folder and a "//".
+
+    `""` is the standard library.
+    """
     if package:
         spec = importlib.util.find_spec(package)
         roots = list(spec.submodule_search_locations or ()) if spec else []
     else:
         roots = [sysconfig.get_path("stdlib")]
-    skip = {"site-packages", "dist-packages", "__pycache__"}
-    return [
-        p for root in roots for p in Path(root).rglob("*")
-        if p.suffix != ".pyc" and not skip & set(p.relative_to(root).parts) and p.is_file()
-    ]  # fmt: skip
+    found = []
+    for root in roots:
+        for folder, subfolders, names in os.walk(root):
+            subfolders[:] = [s for s in subfolders if s not in _PRUNED]
+            inside = Path(folder).relative_to(root).as_posix()
+            found += [f"{root}//{inside}/{name}" for name in names]
+    return found
 
 
 def _texts(packages: Sequence[str], pattern: str) -> Iterator[str]:
-    """Texts of the packages' files whose path matches, in an order that mixes them evenly."""
+    """Texts of the files whose path inside their package matches, in an order that mixes them.
+
+    The order comes from hashes of these inner paths: where the packages are installed is no matter.
+    """
+    matches = re.compile(pattern).search
     found = []
     for package in packages:
         for path in _files(package):
-            key = f"{package}/{path.parts[-2]}/{path.name}"
-            if re.search(pattern, path.as_posix()):
-                found.append((hashlib.blake2b(key.encode()).digest(), path))
+            inside = path.rpartition("//")[2]
+            if matches(f"/{inside}"):
+                key = hashlib.blake2b(f"{package}/{inside}".encode()).digest()
+                found.append((key, path))
     for _, path in sorted(found):
-        yield path.read_text("utf-8", errors="replace")
+        yield Path(path).read_text("utf-8", errors="replace")
 
 
 _SOURCE = ("jax", "numpy", "scipy", "matplotlib", "flax", "optax", "")
@@ -97,7 +111,7 @@ def _code() -> Iterator[str]:
     """Python without docstrings and comment lines."""
     for text in _texts(_SOURCE, _NO_TESTS):
         text = _COMMENT_LINE.sub("", _DOCSTRING.sub("", text))
-        yield _BLANK_LINES.sub("\n\n", text)[:_FILE_BYTES]
+        yield _BLANK_LINES.sub("\n\n", text)[:_FILE_CHARS]
 
 
 def _docs() -> Iterator[str]:
@@ -118,7 +132,7 @@ def _dedent(docstring: str) -> str:
 def _headers() -> Iterator[str]:
     """C and C++ headers, without the licence on top."""
     for text in _texts(("pyarrow", "numpy", "scipy", "jaxlib"), r"\.(h|hpp)$"):
-        yield _C_LICENCE.sub("", text)[: 3 * _FILE_BYTES]
+        yield _C_LICENCE.sub("", text)[: 3 * _FILE_CHARS]
 
 
 def _unicode() -> Iterator[str]:
@@ -184,7 +198,7 @@ def _comments() -> Iterator[str]:
     """Comments of two lines and more, a file's together."""
     for text in _texts((*_SOURCE, "tensorflow_datasets", "pygments"), r"\.py$"):
         runs = [r for r in _COMMENT_RUN.findall(text) if not re.search("Copyright|License", r)]
-        yield re.sub(r"^[ \t]*#+ ?", "", "\n".join(runs), flags=re.M)[:_FILE_BYTES]
+        yield re.sub(r"^[ \t]*#+ ?", "", "\n".join(runs), flags=re.M)[:_FILE_CHARS]
 
 
 def _stubs() -> Iterator[str]:
@@ -220,7 +234,7 @@ def _datasets() -> Iterator[str]:
 def _tfds_code() -> Iterator[str]:
     """Dataset definitions."""
     for text in _texts(("tensorflow_datasets",), r"\.py$"):
-        yield text[:_FILE_BYTES]
+        yield text[:_FILE_CHARS]
 
 
 def _fonts() -> Iterator[str]:

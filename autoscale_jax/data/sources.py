@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import glob
 import gzip
-import io
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import zstandard
 
 from autoscale_jax.specs import BadInput
 
 _JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_CHUNK = 1 << 20
 
 
 def find(globs: Mapping[str, str]) -> dict[str, list[Path]]:
@@ -22,6 +23,8 @@ def find(globs: Mapping[str, str]) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     owner: dict[Path, str] = {}
     for name, pattern in globs.items():
+        if not isinstance(pattern, str):
+            raise BadInput(f"data.domains.{name} = {pattern!r}: give one path or glob as text")
         found = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
         files[name] = [p for p in map(Path, found) if p.is_file()]
         if not files[name]:
@@ -65,7 +68,9 @@ def documents(
                 elif text.strip():
                     out[name].append(text)
         if bad:
-            warnings.append(f"domain {name!r}: skipped {len(bad)} bad lines, first {bad[0]}")
+            warnings.append(
+                f"domain {name!r}: skipped {len(bad)} bad lines or files; the first is {bad[0]}"
+            )
         if not out[name]:
             raise BadInput(f"data.domains.{name}: no text in {len(paths)} files, first {paths[0]}")
     return out, warnings
@@ -73,20 +78,20 @@ def documents(
 
 def _read(path: Path) -> Iterator[str | BadInput]:
     """Texts of one file; what cannot be read comes as the error it would be."""
-    if not path.name.endswith(_JSON_SUFFIXES):
-        try:
-            yield path.read_bytes().decode("utf-8")
-        except UnicodeDecodeError as e:
-            yield BadInput(f"{path}: not UTF-8 at byte {e.start}; {_SKIP}")
-        return
     number = 0
     try:
-        with _open(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _text_of(line, f"{path}:{number}")
-    except (EOFError, gzip.BadGzipFile, zstandard.ZstdError) as e:
-        yield BadInput(f"{path}:{number + 1}: damaged or cut-short compression ({e}); {_SKIP}")
+        if not path.name.endswith(_JSON_SUFFIXES):
+            yield path.read_bytes().decode("utf-8-sig")
+            return
+        for number, line in enumerate(_lines(_chunks(path)), start=1):
+            if line.strip():
+                yield _text_of(line, f"{path}:{number}")
+    except UnicodeDecodeError as e:
+        yield BadInput(f"{path}: not UTF-8 at byte {e.start}; {_SKIP}")
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as e:
+        yield BadInput(f"{path}:{number + 1}: compression cut short or damaged ({e}); {_SKIP}")
+    except OSError as e:
+        yield BadInput(f"{path}: cannot be read ({e.strerror}); {_SKIP}")
 
 
 _SKIP = "repair it or set data.on_bad_line='skip'"
@@ -94,10 +99,10 @@ _SKIP = "repair it or set data.on_bad_line='skip'"
 
 def _text_of(line: bytes, where: str) -> str | BadInput:
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as e:
         return BadInput(f"{where}: not UTF-8 at byte {e.start} of the line; {_SKIP}")
-    except json.JSONDecodeError as e:
+    except (ValueError, RecursionError) as e:  # ValueError: also numbers of too many digits
         return BadInput(f"{where}: not JSON ({e}); {_SKIP}")
     text = record.get("text") if isinstance(record, dict) else None
     if not isinstance(text, str):
@@ -109,9 +114,34 @@ def _text_of(line: bytes, where: str) -> str | BadInput:
     return text
 
 
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    yield rest
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The uncompressed content, a part at a time."""
     if path.suffix == ".zst":
-        return io.BufferedReader(zstandard.open(path, "rb"))
-    return path.open("rb")
+        yield from _zstd_chunks(path)
+        return
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _zstd_chunks(path: Path) -> Iterator[bytes]:
+    """All frames of a zstd file. zstandard.open would take a file cut short for a whole one."""
+    frame = None
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            while data:
+                frame = frame or zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
+                yield frame.decompress(data)
+                data = frame.unused_data
+                if frame.eof:
+                    frame = None
+    if frame:
+        raise EOFError("the last frame has no end")

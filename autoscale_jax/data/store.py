@@ -33,7 +33,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """What is in a finished folder; None where there is none."""
     if not (folder / _MANIFEST).is_file():
         return None
-    return json.loads((folder / _MANIFEST).read_text("utf-8"))
+    try:
+        return json.loads((folder / _MANIFEST).read_text("utf-8"))
+    except ValueError as e:
+        raise BadInput(
+            f"{folder / _MANIFEST}: unreadable ({e}); delete its folder to prepare anew"
+        ) from e
 
 
 def arrays(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -51,7 +56,7 @@ def _map(path: Path, length: int) -> np.ndarray:
     try:
         # A plain view: np.memmap's own slicing is many times slower.
         tokens = np.load(path, mmap_mode="r").view(np.ndarray)
-    except (OSError, ValueError) as e:
+    except (EOFError, OSError, ValueError) as e:
         raise BadInput(f"{path}: unreadable ({e}); delete its folder to prepare anew") from e
     if len(tokens) != length:
         raise BadInput(
