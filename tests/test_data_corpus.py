@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from autoscale_jax.data import corpus as corpus_module
-from autoscale_jax.data import embedded, prepare, store
+from autoscale_jax.data import embedded, prepare, store, tokenize
 from autoscale_jax.specs import BadInput
 
 
@@ -139,7 +139,7 @@ def test_caps(config, tmp_path):
     assert other.fingerprint != capped.fingerprint
 
 
-def test_trained_bpe_sees_training_documents_only(config, tmp_path):
+def test_trained_bpe_sees_training_documents_only(config, tmp_path, monkeypatch):
     config = {**config, "tokenizer": "bpe", "vocab_size": 300}
     corpus = prepare(config, tmp_path / "cache")
     assert corpus.vocab_size == 300
@@ -148,12 +148,9 @@ def test_trained_bpe_sees_training_documents_only(config, tmp_path):
     splits = corpus_module._split(
         {n: documents(n, 50) for n in "ab"}, {"seed": 0, "held_out": 0.1, "max_document_bytes": 0}
     )
-    original = corpus_module.tokenize.train_bpe
-    try:
-        corpus_module.tokenize.train_bpe = lambda sample, size: seen.extend(sample)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenize, "train_bpe", lambda sample, size: seen.extend(sample))
         corpus_module._tokenizer({"tokenizer": "bpe", "vocab_size": 300}, splits)
-    finally:
-        corpus_module.tokenize.train_bpe = original
     held_out = {p for s in splits.values() for d in s.held_out for p in d}
     assert seen and held_out and not held_out & set(seen)
     big = prepare({**config, "vocab_size": 60_000}, tmp_path / "cache")

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def prepare(data_config: Mapping[str, Any], cache_dir: str | Path) -> Corpus:
     is prepared anew. Raises `BadInput` for unusable settings, files or domains.
     """
     settings = _settings(data_config)
-    documents: _Documents = _FROM[settings["source"]](settings)
+    documents = _FROM[settings["source"]](settings)
     identity = {
         "settings": settings,
         "inputs": documents.identity,
@@ -123,7 +123,7 @@ class _Documents(NamedTuple):
     """Where text comes from: what identifies it, and how to read it by domain."""
 
     identity: Any
-    read: Any  # () -> (dict[str, list[str]], list of warnings)
+    read: Callable[[], tuple[dict[str, list[str]], list[str]]]  # and warnings
 
 
 def _from_embedded(settings: Mapping[str, Any]) -> _Documents:
@@ -148,7 +148,10 @@ def _from_files(settings: Mapping[str, Any]) -> _Documents:
     )
 
 
-_FROM = {"embedded": _from_embedded, "files": _from_files}
+_FROM: dict[str, Callable[[Mapping[str, Any]], _Documents]] = {
+    "embedded": _from_embedded,
+    "files": _from_files,
+}
 
 
 class _Split(NamedTuple):

@@ -62,10 +62,10 @@ _PRUNED = {"site-packages", "dist-packages", "__pycache__"}
 
 
 @functools.cache
-def _files(package: str) -> list[str]:
-    """Paths in an installed package (found, not imported), after its folder and a "//".
+def _files(package: str) -> list[tuple[str, str]]:
+    """(path inside the package, path) of all files of an installed package; "" is Python itself.
 
-    `""` is the standard library.
+    The package is found, not imported.
     """
     if package:
         spec = importlib.util.find_spec(package)
@@ -76,8 +76,9 @@ def _files(package: str) -> list[str]:
     for root in roots:
         for folder, subfolders, names in os.walk(root):
             subfolders[:] = [s for s in subfolders if s not in _PRUNED]
-            inside = Path(folder).relative_to(root).as_posix()
-            found += [f"{root}//{inside}/{name}" for name in names]
+            for name in names:
+                path = os.path.join(folder, name)
+                found.append((Path(path).relative_to(root).as_posix(), path))
     return found
 
 
@@ -89,8 +90,7 @@ def _texts(packages: Sequence[str], pattern: str) -> Iterator[str]:
     matches = re.compile(pattern).search
     found = []
     for package in packages:
-        for path in _files(package):
-            inside = path.rpartition("//")[2]
+        for inside, path in _files(package):
             if matches(f"/{inside}"):
                 key = hashlib.blake2b(f"{package}/{inside}".encode()).digest()
                 found.append((key, path))
