@@ -35,14 +35,16 @@ ul.warning li::before { content: "Warning: "; font-weight: 700; color: #8a5300; 
 .stat .note { font-size: .82rem; color: var(--soft); min-height: 1.3em; }
 .scroll { overflow-x: auto; margin: 0 0 12px; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); font-size: .88rem; padding: 0 0 6px; }
+.caption { color: var(--soft); font-size: .88rem; margin: 0 0 4px; }
 th, td { padding: 5px 14px 5px 0; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 thead th { font-weight: 600; font-size: .84rem; color: var(--soft); vertical-align: bottom;
   border-bottom-color: #b4bcc5; }
 tbody th { font-weight: 400; overflow-wrap: anywhere; min-width: 7em; }
-.number { text-align: right; white-space: nowrap; }
-thead .number { white-space: normal; }
+tr > :first-child { position: sticky; left: 0; background: #fff; }
+td { white-space: nowrap; }
+td.long { white-space: normal; min-width: 20em; text-align: left; overflow-wrap: anywhere; }
+.number { text-align: right; }
 small { color: var(--soft); font-size: .85em; }
 .chip { display: inline-block; width: .72em; height: .72em; border-radius: 2px;
   margin-right: .5em; }
@@ -58,6 +60,7 @@ details { margin: 0 0 12px; }
 summary { cursor: pointer; font-weight: 600; color: #0b5cad; }
 details .scroll { margin-top: 10px; }
 details table { font-size: .82rem; }
+details tbody th { min-width: 11em; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: .85rem; padding: 0 4px;
   margin: 0 0 16px; }
 a { color: #0b5cad; }

@@ -57,8 +57,9 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     return figure
 
 
-def _entry(change: list[list[float | None]], i: int, e: int) -> float | None:
-    return change[i][e] if i < len(change) and e < len(change[i]) else None
+def _entry(change: list[list[float | None] | None], i: int, e: int) -> float | None:
+    row = (change[i] if i < len(change) else None) or []
+    return row[e] if e < len(row) else None
 
 
 def _names(ax: Axes, study: Study, rows: list[str], columns: list[str], layout: Layout) -> None:

@@ -81,16 +81,10 @@ def _areas(
         bottom = top
     ax.set_ylim(0, 1)
     ax.set_xlim(scales[0], scales[-1])
-    token_axis(ax, [p["tokens"] for p in points])
+    scale_inside = [p["tokens"] for p in points if p["tokens"] == target]
+    token_axis(ax, [p["tokens"] for p in points], target=next(iter(scale_inside), None))
     if target and scales[0] < target < scales[-1]:
         ax.axvline(target, color=INK, linewidth=1.2)
-        ax.annotate(
-            "target",
-            (target, 1.02),
-            xycoords=("data", "axes fraction"),
-            ha="center",
-            fontweight="bold",
-        )
     percent_axis(ax)
     ax.set_ylabel("share of the training tokens")
     ax.set_xlabel("training tokens of the run (log scale)")

@@ -107,17 +107,22 @@ def _table(table: Table) -> str:
     for row in table.rows:
         first = f'<th scope="row">{_cell(row[0])}</th>'
         rest = "".join(
-            f"<td{_class(column.number)}>{_cell(cell)}</td>"
+            f"<td{_class(column.number, len(cell.text) > 40)}>{_cell(cell)}</td>"
             for cell, column in zip(row[1:], table.columns[1:], strict=True)
         )
         rows.append(f"<tr>{first}{rest}</tr>")
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    # Outside the table: the table may scroll sideways, its caption should stay.
+    caption = f'<p class="caption">{escape(table.caption)}</p>\n' if table.caption else ""
     head = f"<thead><tr>{heads}</tr></thead>" if any(c.title for c in table.columns) else ""
-    return f'<div class="scroll"><table>{caption}{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    return (
+        f'{caption}<div class="scroll"><table aria-label="{escape(table.caption)}">'
+        f"{head}<tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
-def _class(number: bool) -> str:
-    return ' class="number"' if number else ""
+def _class(number: bool, long: bool = False) -> str:
+    names = " ".join(["number"] * number + ["long"] * long)
+    return f' class="{names}"' if names else ""
 
 
 def _cell(cell: Cell) -> str:

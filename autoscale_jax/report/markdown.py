@@ -20,7 +20,7 @@ from autoscale_jax.report.document import (
 
 # Characters that could start markup of any kind, in the middle of a line or at its start.
 _MARKUP = re.compile(r"([\\`*_{}\[\]#|~$])")
-_LINE_START = re.compile(r"^(\s*)([-+]|\d+(?=[.)]))")
+_LINE_START = re.compile(r"^(\d*)([-+.)])(?=\s|$)")
 
 
 def render(document: Document) -> str:

@@ -203,9 +203,13 @@ def tokens_saved(study: Study) -> Section:
         if value is None:
             continue
         key = f"vs_{reference}"
-        span = words.span(saved.get("low", {}).get(key), saved.get("high", {}).get(key))
+        span = words.span(saved.get("low", {}).get(key), saved.get("high", {}).get(key), 0)
         sure = f"90% interval {span}" if span else "no interval"
-        said.append(f"{words.percent(value)} of {reference}'s tokens ({sure}).")
+        size = words.percent(abs(value), 0)
+        amount = f"{size} of {reference}'s tokens"
+        if value < 0:
+            amount = f"none against {reference}: it takes {size} more tokens"
+        said.append(f"{amount} ({sure}).")
     blocks: list[Block] = []
     if said:
         blocks.append(Items(tuple(said)))
@@ -229,7 +233,7 @@ def perplexities(study: Study) -> Section:
     runs = {m: verified(study, m) for m in mixtures}
     finished = [m for m in mixtures if runs[m]]
     if not finished:
-        text = "No verification run has finished, so there are no perplexities at the target yet."
+        text = "No verification run has finished: perplexities at the target are not known yet."
         return Section("perplexity", "Perplexity by domain", (Text(text, "missing"),))
     reference, kind, look = study["reference"], study["objective"], looks(study)
     domains = list(dict.fromkeys(d for m in finished for r in runs[m] for d in r.get("loss", {})))

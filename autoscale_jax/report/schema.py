@@ -96,7 +96,7 @@ class Effects(TypedDict, total=False):
 
     domains: list[str]
     eval_domains: list[str]
-    change: list[list[Number]]
+    change: list[list[Number] | None]
     caption: str
 
 
@@ -267,17 +267,22 @@ def loads(text: str) -> Study:
         if key != "config":
             value = _without_none(value)
         full[key] = empty if value is None else value
-        if isinstance(empty, list):
-            full[key] = [item for item in full[key] if item is not None]
     return cast(Study, full)
 
 
 def _without_none(value: Any) -> Any:
-    """The same without the null fields of its dicts, so that a view asks one thing: is it there?"""
+    """The same without its nulls, so that a view asks one thing: is it there?
+
+    The matrix `change` keeps them: there a place has a meaning.
+    """
     if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
+        return {
+            key: item if key == "change" else _without_none(item)
+            for key, item in value.items()
+            if item is not None
+        }
     if isinstance(value, list):
-        return [_without_none(item) for item in value]
+        return [_without_none(item) for item in value if item is not None]
     return value
 
 

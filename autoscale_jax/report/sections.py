@@ -62,13 +62,14 @@ def _scale(study: Study, pictures: frozenset[str]) -> Section:
     blocks: list[Block] = [
         Picture("weights", "Stacked shares of the domains against training tokens, with intervals"),
         Text(
-            "How to read it: left, a vertical cut through the areas is the best mixture for a run "
-            "of that many tokens. Dashed lines mark the scales where the optimum was measured; "
-            "the paler part is extrapolated from them. A domain whose area grows to the right "
-            "keeps paying off with more data; one that shrinks saturates. Right, the same shares "
-            "one by one: filled dots are measured, hollow ones extrapolated, bars are 90% "
-            "intervals, and the dashed line is the uniform share. A bar that crosses the dashed "
-            "line says that the study cannot tell this domain's best share from an equal one.",
+            "How to read it: a vertical cut through the areas is the best mixture for a run of "
+            "that many tokens. Dashed lines mark the scales where the optimum was measured; the "
+            "paler part is extrapolated from them. A domain whose area grows to the right keeps "
+            "paying off with more data; one that shrinks saturates. The small panels show the "
+            "same shares one by one: filled dots are measured, hollow ones extrapolated, bars are "
+            "90% intervals (a bar that cannot be seen is shorter than its dot), and the dashed "
+            "line is the uniform share. Where a bar crosses it, the study cannot tell this "
+            "domain's best share from an equal one.",
             "reading",
         ),
     ]
@@ -139,12 +140,12 @@ def _curves(study: Study, pictures: frozenset[str]) -> Section:
         return Section("curves", title, (Text(text, "missing"),))
     reference = study["reference"]
     reading = (
-        "How to read it: one line a run. Left, lower is better; where a line crosses the dashed "
-        f"level of {reference}'s final value, it has caught up with {reference} on fewer tokens. "
-        f"Right, the same runs as a change from {reference}'s run of the same seed at the same "
-        "token: below zero is a gain, and lines of one colour that disagree show the noise. Where "
-        "the learning rate decays, only the ends compare fairly: a middle is not the end of a shorter "
-        "run. The first part of training is left out."
+        "How to read it: one line a run. In the first picture lower is better; where a line "
+        f"crosses the dashed level of {reference}'s final value, it has caught up on fewer "
+        f"tokens. The second shows the same runs as a change from {reference}'s run of the same "
+        "seed at the same token: below zero is a gain, and lines of one colour that disagree show "
+        "the noise. Where the learning rate decays, only the ends compare fairly: a middle is not "
+        "the end of a shorter run. The first part of training is left out."
     )
     blocks = (
         Picture("curves", "Held-out objective of every verification run against training tokens"),
@@ -241,7 +242,7 @@ def _settings(study: Study) -> Section:
     rows = [(key, _setting(value)) for key, value in study["config"].items()]
     blocks: list[Block] = []
     if rows:
-        blocks.append(_pairs(rows, "The main settings."))
+        blocks.append(_pairs(rows, "The main settings.", number=False))
     else:
         blocks.append(Text("No settings were recorded.", "missing"))
     if study["domains"]:
@@ -312,6 +313,6 @@ def _runs(study: Study) -> Section:
     return Section("runs", "All runs", (Details(summary, (table,)),))
 
 
-def _pairs(rows: list[tuple[str, str]], caption: str) -> Table:
-    heads = (Column("", number=False), Column(""))
+def _pairs(rows: list[tuple[str, str]], caption: str, number: bool = True) -> Table:
+    heads = (Column("", number=False), Column("", number=number))
     return Table(heads, tuple((Cell(a), Cell(b)) for a, b in rows), caption)

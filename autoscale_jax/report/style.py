@@ -130,18 +130,30 @@ def mixture_look(name: str) -> tuple[str, Any, float]:
     return MIXTURES.get(name, _OTHER_MIXTURE)
 
 
-def token_axis(ax: Axes, values: Iterable[float], most: int = 4) -> None:
-    """A log axis of tokens labelled at the study's own values, at most `most` of them."""
+def token_axis(
+    ax: Axes, values: Iterable[float], most: int = 4, target: float | None = None
+) -> None:
+    """A log axis of tokens labelled at the study's own values, at most `most` of them.
+
+    The target is always among them when given, and named.
+    """
     ax.set_xscale("log")
     wanted = sorted({float(v) for v in values if v > 0})
     if len(wanted) > most:
         ratio = (wanted[-1] / wanted[0]) ** (1 / (most - 1))
         even = [wanted[0] * ratio**i for i in range(most)]
-        wanted = sorted({min(wanted, key=lambda v: abs(math.log(v / x))) for x in even})
+        wanted = sorted({_nearest(wanted, x) for x in even})
+        if target is not None and target not in wanted:
+            wanted[wanted.index(_nearest(wanted, target))] = target
     ax.xaxis.set_major_locator(FixedLocator(wanted))
-    ax.xaxis.set_major_formatter(FixedFormatter([words.tokens(v) for v in wanted]))
+    names = [words.tokens(v) + ("\ntarget" if v == target else "") for v in wanted]
+    ax.xaxis.set_major_formatter(FixedFormatter(names))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_minor_locator(FixedLocator([]))
+
+
+def _nearest(values: list[float], x: float) -> float:
+    return min(values, key=lambda v: abs(math.log(v / x)))
 
 
 def round_tokens(low: float, high: float, most: int = 3) -> list[float]:

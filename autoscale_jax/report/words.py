@@ -47,7 +47,9 @@ def span(low: float | None, high: float | None, digits: int = 1) -> str:
     """An interval of fractions: "36.1–40.2%"; empty when an end is not known."""
     if low is None or high is None:
         return ""
-    return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}%".replace("-", "−")
+    if low < 0:  # a dash beside a minus sign would be a riddle
+        return f"{percent(low, digits)} to {percent(high, digits)}"
+    return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}%"
 
 
 def change_span(low: float | None, high: float | None) -> str:
