@@ -17,7 +17,7 @@ import pytest
 from test_report_study import DOMAINS, make_study
 
 from autoscale_jax import report
-from autoscale_jax.report import figures, headline, html, markdown, schema, sections
+from autoscale_jax.report import figures, headline, html, markdown, schema, sections, store
 from autoscale_jax.report.document import Document
 from autoscale_jax.specs import BadInput
 
@@ -48,7 +48,7 @@ HOSTILE = (
 
 
 def view_of(study: dict[str, Any]) -> schema.Study:
-    return schema.loads(schema.dumps(study))
+    return store.loads(store.dumps(study))
 
 
 def pages(study: dict[str, Any]) -> tuple[str, str]:
@@ -107,10 +107,12 @@ def test_pictures_are_xml_that_names_every_domain_and_hold_no_pixels(written: Pa
     assert all(m in curves for m in ("predicted", "uniform", "natural", "keep"))
 
 
-def test_same_study_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
-    report.write(make_study(), tmp_path)
-    for path in written.rglob("*.*"):
-        assert path.read_bytes() == (tmp_path / path.relative_to(written)).read_bytes(), path
+def test_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
+    study = {**make_study(), "laws": [], "verification": [], "trajectory": []}
+    for place in (tmp_path / "a", tmp_path / "b"):
+        report.write(study, place)
+    for name in ("report.html", "report.md", "figures/effects.svg"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_a_picture_that_can_no_longer_be_drawn_is_removed(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def with_proposal(**change: Any) -> dict[str, Any]:
         ({**make_study(), "recommended": "uniform"}, "train on the uniform mixture"),
         ({**make_study(), "recommended": "nobody"}, "train on 39% code"),
         ({**make_study(), "objective": {"kind": "mean_loss"}}, "mean loss 3.4% below"),
-        (with_proposal(weights={f"d{i}": 0.1 for i in range(10)}), "40% 4 other domains"),
+        (with_proposal(weights={f"d{i}": 0.1 for i in range(10)}), "40% in 4 other domains"),
     ],
 )
 def test_headline_is_honest(study: dict[str, Any], says: str) -> None:
@@ -286,14 +288,14 @@ def test_unfinished_studies_are_written_and_say_so(
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value in a study, going only into the first two items of a list."""
+    """The path of every value in a study, going only into the first item of a list."""
     if path:
         yield path
     if isinstance(value, dict):
         for key, item in value.items():
             yield from paths(item, (*path, key))
     elif isinstance(value, list):
-        for i, item in enumerate(value[:2]):
+        for i, item in enumerate(value[:1]):
             yield from paths(item, (*path, i))
 
 
@@ -323,10 +325,11 @@ def test_any_number_may_be_unknown() -> None:
 @pytest.mark.slow
 def test_any_number_may_be_unknown_in_the_pictures() -> None:
     study = lean_study()
-    keys = {"trajectory", "laws", "effects", "verification", "domains", "target_tokens"}
-    for path in paths(study):
-        if path[0] in keys:
-            figures.draw_all(view_of(spoiled(study, path, None)))
+    always = {"domains": study["domains"], "target_tokens": study["target_tokens"]}
+    for key in ("trajectory", "laws", "effects", "verification"):
+        small = {key: study[key], **always}
+        for path in paths(small):
+            figures.draw_all(view_of(spoiled(small, path, None)))
 
 
 @pytest.mark.parametrize("count", [1, 9, pytest.param(22, marks=pytest.mark.slow)])
@@ -347,6 +350,9 @@ def test_pictures_of_few_and_many_domains(count: int) -> None:
         )
     )
     assert set(drawn) == {"weights", "effects"}
+    for svg in (drawn["weights"].wide, drawn["weights"].narrow):
+        used = re.findall(r"(?:url\(|href=\")#([^)\"]*)", svg)
+        assert set(used) <= set(re.findall(r'\sid="([^"]*)"', svg))
 
 
 def test_sections_do_not_share_anchors() -> None:

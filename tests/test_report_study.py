@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autoscale_jax.report import schema
+from autoscale_jax.report import store
 from autoscale_jax.specs import BadInput, split_tokens
 
 DOMAINS = ("code", "docs", "headers", "unicode", "b64")
@@ -298,8 +298,8 @@ def make_study() -> dict[str, Any]:
 
 def test_study_round_trips_through_json() -> None:
     study = make_study()
-    assert json.loads(schema.dumps(study)) == json.loads(json.dumps(study))
-    assert list(json.loads(schema.dumps(study))) == list(study)
+    assert json.loads(store.dumps(study)) == json.loads(json.dumps(study))
+    assert list(json.loads(store.dumps(study))) == list(study)
 
 
 @pytest.mark.parametrize(
@@ -313,11 +313,11 @@ def test_study_round_trips_through_json() -> None:
 )
 def test_what_json_cannot_hold_is_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        schema.dumps({**make_study(), **change})
+        store.dumps({**make_study(), **change})
 
 
 def test_loads_fills_what_is_missing_and_spells_out_control_characters() -> None:
-    view = schema.loads('{"title": "a\\u0000b\\u202e", "cost": null, "gain": {"vs_keep": null}}')
+    view = store.loads('{"title": "a\\u0000b\\u202e", "cost": null, "gain": {"vs_keep": null}}')
     assert view["title"] == "a\\x00b\\u202e"
     assert view["cost"] == {} and view["runs"] == [] and view["gain"] == {}
     assert view["reference"] == "uniform"

@@ -9,9 +9,9 @@ the report then says in words what is missing. What is written:
     WORKDIR/report.md           the same sections for a code host or a terminal
     WORKDIR/figures/NAME.svg    the pictures of report.md (report.html carries its own copy)
 
-Order of work: `schema` checks and stores, `sections` turns the study into a document of blocks
-(`document`) with sentences and numbers from `words`, `figures` draws the pictures, `html` and
-`markdown` print the document.
+Order of work: `store` checks the study and gives it back printable; `sections`, with `headline`,
+`results` and `account`, turns it into a document of blocks (`document`); `figures` draws the
+pictures in one `style`; `html` and `markdown` print the document.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoscale_jax.report import figures, html, markdown, schema, sections
+from autoscale_jax.report import figures, html, markdown, sections, store
 
 __all__ = ["write"]
 
@@ -34,10 +34,10 @@ def write(study: Mapping[str, Any], workdir: Path) -> None:
     written, for a NaN, an infinity or anything that JSON has no word for, naming the field.
     """
     workdir = Path(workdir)
-    text = schema.dumps(study)
+    text = store.dumps(study)
     (workdir / "figures").mkdir(parents=True, exist_ok=True)
     _replace(workdir / "report.json", text)
-    view = schema.loads(text)
+    view = store.loads(text)
     pictures = figures.draw_all(view)
     for name in figures.NAMES:
         path = workdir / "figures" / f"{name}.svg"

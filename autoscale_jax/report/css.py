@@ -40,7 +40,7 @@ th, td { padding: 5px 14px 5px 0; text-align: left; border-bottom: 1px solid var
   vertical-align: top; }
 thead th { font-weight: 600; font-size: .84rem; color: var(--soft); vertical-align: bottom;
   border-bottom-color: #b4bcc5; }
-tbody th { font-weight: 400; overflow-wrap: anywhere; min-width: 7em; }
+tbody th { font-weight: 400; overflow-wrap: anywhere; min-width: 9em; }
 tr > :first-child { position: sticky; left: 0; background: #fff; }
 td { white-space: nowrap; }
 td.long { white-space: normal; min-width: 20em; text-align: left; overflow-wrap: anywhere; }

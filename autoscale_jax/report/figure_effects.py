@@ -53,7 +53,8 @@ def draw(study: Study, layout: Layout) -> Figure | None:
         _numbers(ax, change, limit, layout)
     bar = figure.colorbar(mesh, ax=ax, location="bottom", aspect=32, pad=0.03, shrink=0.92)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.set_label("change of held-out loss, nats per token  (blue: helps)", fontsize=8.5)
+    unit = "nats per token (blue: helps)" if layout.wide else "nats per token"
+    bar.set_label(f"change of held-out loss, {unit}", fontsize=8.5)
     return figure
 
 
@@ -71,9 +72,10 @@ def _names(ax: Axes, study: Study, rows: list[str], columns: list[str], layout: 
     ax.xaxis.set_label_position("top")
     longest = max(len(words.short(n, length)) for n in columns)
     if longest * len(columns) > (70 if layout.wide else 24):
-        ax.tick_params(axis="x", labelrotation=40)
+        upright = len(columns) > (24 if layout.wide else 6)
+        ax.tick_params(axis="x", labelrotation=90 if upright else 40)
         for label in ax.get_xticklabels():
-            label.set(ha="left", rotation_mode="anchor")
+            label.set(**({"fontsize": 7} if upright else {"ha": "left", "rotation_mode": "anchor"}))
     for label, name in zip(ax.get_yticklabels(), rows, strict=True):
         label.set(color=look[name].ink if name in look else INK, fontweight="bold")
     for label, name in zip(ax.get_xticklabels(), columns, strict=True):

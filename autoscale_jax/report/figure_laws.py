@@ -97,5 +97,5 @@ def _panel(ax: Axes, laws: list[LawRow]) -> None:
     ax.grid(color=GRID, linewidth=0.7)
     failed = [words.tokens(law.get("budget")) for law in laws if not law.get("ok", True)]
     if failed:
-        text = f"no fit at {words.listing(failed)}"
+        text = "no fit" if len(failed) == len(laws) else f"no fit at {words.listing(failed)}"
         ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", color="#a61b1b")

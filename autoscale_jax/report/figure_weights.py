@@ -25,6 +25,11 @@ from autoscale_jax.report.style import (
 
 MEASURED = "measured optimum"
 
+# Up to so many domains, the areas and the small panels fit side by side.
+_MOST_BESIDE = 9
+# The height of one domain's name, in inches.
+_LABEL = 0.18
+
 
 def draw(study: Study, layout: Layout) -> Figure | None:
     """Stacked areas beside one small panel a domain; None when no mixture is known at any scale."""
@@ -34,16 +39,21 @@ def draw(study: Study, layout: Layout) -> Figure | None:
         return None
     names = [n for n in domain_names(study) if any(n in p["weights"] for p in points)]
     look = looks(study)
-    columns = layout.columns(len(names), most=3)
+    crowded = len(names) > _MOST_BESIDE
+    columns = layout.columns(len(names), most=6 if crowded else 3)
     rows = -(-len(names) // columns)
-    if layout.wide:
-        figure = Figure(figsize=(layout.width, max(3.9, 0.5 + 1.75 * rows)), layout="constrained")
+    panels = 0.3 + 1.7 * rows
+    if layout.wide and not crowded:
+        areas = max(3.9, panels)
+        figure = Figure(figsize=(layout.width, areas), layout="constrained")
         parts: Any = figure.subfigures(1, 2, width_ratios=(4.6, 5.8), wspace=0.03)
     else:
-        figure = Figure(figsize=(layout.width, 3.9 + 0.3 + 1.7 * rows), layout="constrained")
-        parts = figure.subfigures(2, 1, height_ratios=(3.9, 0.3 + 1.7 * rows), hspace=0.03)
+        areas = max(3.9, 0.8 + _LABEL * len(names))
+        figure = Figure(figsize=(layout.width, areas + panels), layout="constrained")
+        parts = figure.subfigures(2, 1, height_ratios=(areas, panels), hspace=0.03)
     left, right = parts
-    _areas(left.subplots(), points, names, look, study["target_tokens"])
+    gap = _LABEL / (areas - 0.8)
+    _areas(left.subplots(), points, names, look, study["target_tokens"], gap)
     axes = right.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     _panels(list(axes.flat), points, names, look, columns)
     right.supxlabel("training tokens of the run (log scale)", fontsize=9)
@@ -56,8 +66,12 @@ def _areas(
     names: list[str],
     look: dict[str, Look],
     target: int | None,
+    gap: float,
 ) -> None:
-    """The shares stacked to 100%, named at the right edge; a single scale gives a column."""
+    """The shares stacked to 100%, named at the right edge; a single scale gives a column.
+
+    `gap` is the height of a name as a fraction of the areas'.
+    """
     scales = [float(p["tokens"]) for p in points]
     shares = [[p["weights"].get(n, 0.0) for p in points] for n in names]
     if len(scales) == 1:
@@ -89,7 +103,7 @@ def _areas(
     ax.set_ylabel("share of the training tokens")
     ax.set_xlabel("training tokens of the run (log scale)")
     ax.spines[["left", "bottom"]].set_visible(False)
-    heights = spread_labels(middles, 0.058, 0.02, 0.98)
+    heights = spread_labels(middles, gap, 0.02, 0.98)
     # The shares that count are those of the target, wherever the picture goes on to.
     shown = target is None or points[-1]["tokens"] == target
     for name, share, y in zip(names, shares, heights, strict=True):
@@ -107,7 +121,7 @@ def _areas(
 def _mark_extrapolation(ax: Axes, points: list[TrajectoryPoint]) -> None:
     """A line at each measured scale and, above the areas, where measuring ends."""
     measured = [p["tokens"] for p in points if p.get("kind") == MEASURED]
-    for scale in measured:
+    for scale in measured if len(points) > 1 else []:
         ax.axvline(scale, color="white", linewidth=1.2, linestyle=(0, (3, 2)))
     last = points[-1]["tokens"]
     if not measured or measured[-1] >= last:

@@ -70,7 +70,7 @@ def mixture(proposal: ProposalRow, most: int = 6) -> str:
         named, rest = ranked, []
     parts = [f"{words.percent(w, 0)} {name}" for name, w in named]
     if rest:
-        parts.append(f"{words.percent(sum(w for _, w in rest), 0)} {len(rest)} other domains")
+        parts.append(f"{words.percent(sum(w for _, w in rest), 0)} in {len(rest)} other domains")
     return words.listing(parts)
 
 

@@ -205,8 +205,8 @@ def _for_html(svg: bytes, prefix: str) -> str:
             del element.attrib[name]
             if name == "id":
                 value = prefix + value
-            elif value.startswith("url(#"):
-                value = f"url(#{prefix}{value[5:]}"
+            elif name in ("style", "clip-path"):
+                value = value.replace("url(#", f"url(#{prefix}")
             elif name.endswith("href") and value.startswith("#"):
                 value = f"#{prefix}{value[1:]}"
             element.set(name.rpartition("}")[2], value)
