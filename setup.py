@@ -28,7 +28,16 @@ setup(
         "zstandard>=0.23",
     ],
     extras_require={
-        "test": ["hypothesis", "mypy", "nbclient", "ipykernel", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "test": [
+            "hypothesis",
+            "mypy",
+            "nbclient",
+            "ipykernel",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+        ],
         "baselines": ["lightgbm"],
     },
 )

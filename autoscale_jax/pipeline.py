@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,10 +48,11 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
             progress.update,
         )
         study.measure(study.method.ask, execute, progress, study.planned_verification())
+        progress.say("fitting laws, extrapolating")
         proposal = study.propose()
-        report.write(summary.build(study, proposal), folder)
+        report.write(study.result(proposal), folder)
         study.measure(functools.partial(study.ask_verification, proposal), execute, progress, ())
-        result = summary.build(study, proposal)
+        result = study.result(proposal)
         report.write(result, folder)
         progress.say(f"report: {folder / 'report.html'}")
     return result
@@ -155,3 +157,86 @@ class Study:
             for run in execute(specs):
                 self.table.add(run)
                 progress.finish(run, self.objective(run.loss) if run.status == "ok" else None)
+
+    def result(self, proposal: Proposal) -> dict[str, Any]:
+        """Everything there is to report so far."""
+        s, target = self.config.study, self.config.study.target_tokens
+        optima = [
+            ddo.optimum(
+                self.table, self.objective, floor=s.floor, samples=s.samples, seed=self.config.seed
+            )
+            for ddo in self.method.budgets
+        ]
+        verified = {
+            name: [
+                run
+                for spec in verify.specs({name: weights}, target, self.config.verify.seeds)
+                if (run := self.table.find(spec)) is not None
+            ]
+            for name, weights in self.mixtures(proposal).items()
+        }
+        gain, saved = summary.gains_and_savings(verified, self.objective, "predicted")
+        ledger = list(self.table)
+        trained = [run for run in ledger if run.realised]
+        others = {name: w for name, w in self.mixtures(proposal).items() if name != "predicted"}
+        largest = self.method.budgets[-1]
+        return {
+            "title": "Data mixture study",
+            "config": workdir.flat(self.config.to_dict()),
+            "objective": {
+                "kind": s.objective,
+                "weights": dict(
+                    zip(
+                        self.domains,
+                        fit.eval_weights_of(self.eval_weights, self.domains).tolist(),
+                        strict=True,
+                    )
+                ),
+            },
+            "domains": [
+                dataclasses.asdict(domain) | {"max_epochs": s.max_epochs}
+                for domain in self.corpus.domains
+            ],
+            "target_tokens": target,
+            "budgets": list(s.budgets),
+            "reference": "uniform",
+            "recommended": proposal.method,
+            "proposals": [
+                summary.proposal_row(proposal),
+                *(summary.mixture_row(name, w, target) for name, w in others.items()),
+            ],
+            "trajectory": summary.trajectory(self.method.budgets, optima, proposal),
+            "laws": [
+                row
+                for ddo, optimum in zip(self.method.budgets, optima, strict=True)
+                for row in summary.laws(ddo, optimum, ddo.runs(self.table), self.objective)
+            ],
+            "effects": summary.effects(largest, largest.runs(self.table)),
+            "verification": [
+                summary.verification_row(run, name, self.objective)
+                for name, runs in verified.items()
+                for run in runs
+            ],
+            "gain": gain,
+            "tokens_saved": saved,
+            "cost": {
+                "runs": len(ledger),
+                "proxy_runs": len(ledger) - sum(map(len, verified.values())),
+                "verification_runs": sum(map(len, verified.values())),
+                "tokens": sum(sum(run.realised.values()) for run in trained),
+                "flops": sum(run.flops for run in ledger),
+                "seconds": sum(run.seconds for run in ledger),
+            },
+            "noise": summary.noise(self.method.budgets, self.table, self.objective),
+            "next_run": None,
+            "warnings": [*self.corpus.warnings, *self.table.notes, *self.diverged()],
+            "runs": [summary.run_row(run, self.objective) for run in ledger],
+        }
+
+    def diverged(self) -> list[str]:
+        """A warning for each run without a result."""
+        return [
+            f"{run.spec.label or run.key}: {run.status} ({run.message})"
+            for run in self.table
+            if run.status != "ok"
+        ]

@@ -68,9 +68,7 @@ class StudyProgress:
         """One line, above the live display where there is one."""
         self.console.print(text, markup=False)
 
-    def plan(
-        self, specs: Sequence[RunSpec], done: int, later_runs: int, later_tokens: int
-    ) -> None:
+    def plan(self, specs: Sequence[RunSpec], done: int, later_runs: int, later_tokens: int) -> None:
         """The runs to do now, how many the ledger holds, and what is known to follow."""
         with self._lock:
             self._pending = {spec: spec.total for spec in specs}

@@ -44,9 +44,13 @@ class RunSpec:
     def __post_init__(self) -> None:
         for name, n in self.tokens.items():
             if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-                raise BadInput(f"tokens[{name!r}] = {n!r}: give a whole number of tokens, 0 or more")
+                raise BadInput(
+                    f"tokens[{name!r}] = {n!r}: give a whole number of tokens, 0 or more"
+                )
         if sum(self.tokens.values()) <= 0:
-            raise BadInput(f"tokens = {dict(self.tokens)}: a run needs tokens of at least one domain")
+            raise BadInput(
+                f"tokens = {dict(self.tokens)}: a run needs tokens of at least one domain"
+            )
         object.__setattr__(self, "tokens", {k: int(v) for k, v in sorted(self.tokens.items())})
 
     @property
@@ -145,7 +149,9 @@ def split_tokens(weights: Mapping[str, float], total: int) -> dict[str, int]:
         if not math.isfinite(w) or w < 0:
             raise BadInput(f"weights[{name!r}] = {w}: weights are 0 or more")
     if abs(sum(weights.values()) - 1) > 1e-6:
-        raise BadInput(f"weights sum to {sum(weights.values()):.6g}: divide them so that they sum to 1")
+        raise BadInput(
+            f"weights sum to {sum(weights.values()):.6g}: divide them so that they sum to 1"
+        )
     exact = {name: w * total for name, w in weights.items()}
     tokens = {name: math.floor(x) for name, x in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (tokens[name] - exact[name], name))

@@ -52,7 +52,9 @@ def _refuse_other(record: Path, settings: dict[str, Any]) -> None:
     try:
         before = json.loads(record.read_text())
     except ValueError as error:
-        raise BadInput(f"{record}: not JSON ({error}); restore it or give another --workdir") from error
+        raise BadInput(
+            f"{record}: not JSON ({error}); restore it or give another --workdir"
+        ) from error
     changed = [
         f"config.{name} was {before.get(name)!r} and is {settings.get(name)!r}"
         for name in sorted(before.keys() | settings.keys())

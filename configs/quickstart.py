@@ -1,7 +1,7 @@
 """The whole way on a laptop: embedded corpus, two proxy scales, extrapolation, verification.
 
-    bash launch/quickstart.sh
-    python -m autoscale_jax.launch --config=configs/quickstart.py --workdir=workdir/quickstart
+bash launch/quickstart.sh
+python -m autoscale_jax.launch --config=configs/quickstart.py --workdir=workdir/quickstart
 """
 
 from ml_collections import ConfigDict

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
+import numpy as np
+
+from autoscale_jax import fit
 from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import RunSpec, split_tokens
+from autoscale_jax.specs import Run, RunSpec, split_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +43,32 @@ class DDO:
 
     def ask(self, table: RunTable) -> list[RunSpec]:
         return [spec for spec in self.design() if table.find(spec) is None]
+
+    def runs(self, table: RunTable) -> list[Run]:
+        """The runs of this budget that the table holds and that ended well, in the design's order."""
+        found = (table.find(spec) for spec in self.design())
+        return [run for run in found if run is not None and run.status == "ok"]
+
+    def optimum(
+        self,
+        table: RunTable,
+        objective: Callable[[Mapping[str, float]], float],
+        *,
+        floor: float,
+        samples: int,
+        seed: int,
+    ) -> fit.DDOResult:
+        """This budget's optimal weights by Eq. 2 (`fit.ddo_optimum`), domains in `self.domains`' order.
+
+        Raises `BadInput` when too many runs diverged for a domain's law.
+        """
+        runs = self.runs(table)
+        return fit.ddo_optimum(
+            np.array([[run.spec.tokens[name] for name in self.domains] for run in runs]),
+            [objective(run.loss) for run in runs],
+            lower=floor,
+            offset="zero",
+            samples=samples,
+            seed=seed,
+            names=self.domains,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,28 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from autoscale_jax.models.gpt2 import GPT2
+from autoscale_jax.models.gpt2 import GPT2, GPT2Config
 from autoscale_jax.train import mesh as meshes
-from autoscale_jax.train.recipe import Recipe
 from autoscale_jax.train.step import token_losses
 
 Evaluate = Callable[[Any], dict[str, float]]
 
 
-def make_evaluate(
-    recipe: Recipe, mesh: Mesh, batches: Mapping[str, Mapping[str, np.ndarray]]
-) -> Evaluate:
-    """`params -> {evaluation domain: nats per token}`.
-
-    `batches` holds, by domain, "tokens" [N, B, L+1] int32 and their "weight" [N, B, L]; all domains
-    go through one compiled loop, and the held-out tokens stay on the devices.
-    """
-    names = tuple(batches)
-    model = GPT2(recipe.model)
-    tokens_NxBxL1 = np.concatenate([batches[name]["tokens"] for name in names])
-    weight_NxBxL = np.concatenate([batches[name]["weight"] for name in names])
-    domain_N = np.repeat(np.arange(len(names)), [len(batches[name]["tokens"]) for name in names])
-    count_E = np.array([batches[name]["weight"].sum() for name in names], np.float64)
+@functools.cache
+def _make_total_losses(config: GPT2Config, mesh: Mesh, domains: int) -> Callable[..., jax.Array]:
+    """Jitted `(params, tokens_NxBxL1, weight_NxBxL, domain_N) -> total_E`, nats."""
+    model = GPT2(config)
 
     def total_losses(
         params: Any, tokens_NxBxL1: jax.Array, weight_NxBxL: jax.Array, domain_N: jax.Array
@@ -41,18 +31,34 @@ def make_evaluate(
             return jnp.sum(token_losses(model, params, tokens_BxL1) * weight_BxL)
 
         loss_N = jax.lax.map(one, (tokens_NxBxL1, weight_NxBxL))
-        return jnp.zeros(len(names), jnp.float32).at[domain_N].add(loss_N)
+        return jnp.zeros(domains, jnp.float32).at[domain_N].add(loss_N)
 
     same, rows = meshes.replicated(mesh), meshes.batch_rows(mesh)
+    return jax.jit(total_losses, in_shardings=(same, rows, rows, same), out_shardings=same)
+
+
+def make_evaluate(
+    config: GPT2Config, mesh: Mesh, batches: Mapping[str, Mapping[str, np.ndarray]]
+) -> Evaluate:
+    """`params -> {evaluation domain: nats per token}`.
+
+    `batches` holds, by domain, "tokens" [N, B, L+1] int32 and their "weight" [N, B, L]. All
+    domains go through one compiled loop, and the held-out tokens stay on the devices.
+    """
+    names = tuple(batches)
+    count_E = np.array([batches[name]["weight"].sum() for name in names], np.float64)
+    same, rows = meshes.replicated(mesh), meshes.batch_rows(mesh)
     held_out = (
-        jax.device_put(tokens_NxBxL1, rows),
-        jax.device_put(weight_NxBxL, rows),
-        jax.device_put(domain_N, same),
+        jax.device_put(np.concatenate([batches[name]["tokens"] for name in names]), rows),
+        jax.device_put(np.concatenate([batches[name]["weight"] for name in names]), rows),
+        jax.device_put(
+            np.repeat(np.arange(len(names)), [len(batches[name]["tokens"]) for name in names]), same
+        ),
     )
-    compiled = jax.jit(total_losses, in_shardings=(same, rows, rows, same), out_shardings=same)
+    total_losses = _make_total_losses(config, mesh, len(names))
 
     def evaluate(params: Any) -> dict[str, float]:
-        loss_E = np.asarray(compiled(params, *held_out), np.float64) / count_E
+        loss_E = np.asarray(total_losses(params, *held_out), np.float64) / count_E
         return dict(zip(names, loss_E.tolist(), strict=True))
 
     return evaluate

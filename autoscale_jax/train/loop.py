@@ -67,7 +67,7 @@ class Trainer:
         self._chunk = make_train_chunk(recipe, mesh)
         rows = EVAL_ROWS * mesh.size
         self._evaluate = make_evaluate(
-            recipe, mesh, eval_batches(corpus, recipe.model.seq_len, rows)
+            recipe.model, mesh, eval_batches(corpus, recipe.model.seq_len, rows)
         )
 
     def train(self, spec: RunSpec, on_progress: OnProgress) -> Run:
@@ -116,6 +116,7 @@ class Trainer:
         data = batches(self.corpus, spec.tokens, length, recipe.batch_size, seed)
         total_steps, step_tokens = len(data), recipe.batch_size * length
         eval_steps = max(1, round(recipe.eval_every_tokens / step_tokens))
+        all_tokens = sum(realised(self.corpus, spec.tokens, length)[0].values())
         position = self._start(spec, checkpoint)
         last_save = time.monotonic()
         while (step := position.step) < total_steps:
@@ -126,7 +127,7 @@ class Trainer:
             at = f"by step {step + n} of {total_steps}"
             if not np.isfinite(loss_n).all():
                 return position, f"training loss was not finite {at}"
-            tokens, loss = min((step + n) * step_tokens, spec.total), None
+            tokens, loss = min((step + n) * step_tokens, all_tokens), None
             if n == to_eval or step + n == total_steps:
                 loss = self._evaluate(position.state.params)
                 if not np.isfinite(list(loss.values())).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ def token_losses(model: GPT2, params: Any, tokens_BxL1: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, tokens_BxL1[:, 1:])
 
 
+@functools.cache
 def make_init(recipe: Recipe, mesh: Mesh) -> Callable[[int], TrainState]:
     """`seed -> fresh state` on the mesh; the same seed gives the same parameters."""
     model = GPT2(recipe.model)
@@ -45,6 +47,7 @@ def make_init(recipe: Recipe, mesh: Mesh) -> Callable[[int], TrainState]:
     return lambda seed: compiled(jax.random.key(seed))
 
 
+@functools.cache
 def make_train_chunk(recipe: Recipe, mesh: Mesh) -> TrainChunk:
     """Jitted `(state, total_steps, tokens_SxBxL1, weight_SxB, n) -> (state, loss_S)`.
 

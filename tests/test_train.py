@@ -1,0 +1,115 @@
+"""Training: the schedule, exact evaluation, resume without a trace, sharding, divergence."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from autoscale_jax.data import eval_batches
+from autoscale_jax.models.gpt2 import GPT2
+from autoscale_jax.specs import RunSpec
+from autoscale_jax.train.loop import Trainer
+from autoscale_jax.train.mesh import make_mesh
+from autoscale_jax.train.recipe import learning_rate
+from autoscale_jax.train.step import token_losses
+
+SPEC = RunSpec({"birds": 6000, "metals": 3000, "rivers": 3001}, seed=3)
+
+
+def trainer(recipe, corpus, folder, devices=1, checkpoint_seconds=1e9):
+    return Trainer(recipe, corpus, make_mesh(jax.devices()[:devices]), folder, checkpoint_seconds)
+
+
+@pytest.fixture(scope="module")
+def whole_run(recipe, corpus, tmp_path_factory):
+    return trainer(recipe, corpus, tmp_path_factory.mktemp("whole")).train(SPEC, lambda p: None)
+
+
+def test_schedule_warms_up_and_ends_at_zero(recipe):
+    rates = [float(learning_rate(recipe, jnp.float32(s), jnp.float32(100))) for s in range(101)]
+    assert rates[0] == pytest.approx(recipe.peak_lr / 10)
+    assert max(rates) == pytest.approx(recipe.peak_lr)
+    assert np.argmax(rates) == 9
+    assert rates[100] == 0 and rates[99] > 0
+
+
+def test_the_model_learns_each_domain(whole_run):
+    """Words of known length and spelling: far below the 5.5 nats of guessing bytes."""
+    assert whole_run.status == "ok"
+    first, last = whole_run.curve[0], whole_run.curve[-1]
+    assert all(last.loss[name] < first.loss[name] < 4 for name in last.loss)
+    assert dict(whole_run.loss) == dict(last.loss)
+
+
+def test_realised_tokens_are_the_asked_ones(whole_run, recipe):
+    for name, asked in SPEC.tokens.items():
+        assert abs(whole_run.realised[name] - asked) < recipe.model.seq_len
+    assert whole_run.curve[-1].tokens == sum(whole_run.realised.values())
+
+
+def test_the_curve_is_on_the_grid_of_tokens(whole_run, recipe):
+    assert [p.tokens for p in whole_run.curve[:-1]] == [4096, 8192]
+
+
+def test_evaluation_weighs_every_held_out_token_once(recipe, corpus, tmp_path):
+    """Against the plain mean over all held-out tokens, domain by domain."""
+    one = trainer(recipe, corpus, tmp_path)
+    params = one._init(1).params
+    measured = one._evaluate(params)
+    for name, batch in eval_batches(corpus, recipe.model.seq_len, 1).items():
+        loss = np.concatenate(
+            [np.asarray(token_losses(GPT2(recipe.model), params, b)) for b in batch["tokens"]]
+        )
+        weight = batch["weight"].reshape(loss.shape)
+        assert weight.sum() == len(corpus.eval_tokens[name]) - 1
+        assert measured[name] == pytest.approx((loss * weight).sum() / weight.sum(), rel=1e-5)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("reports", [1, 2])
+def test_a_resumed_run_equals_the_uninterrupted_one(recipe, corpus, tmp_path, whole_run, reports):
+    seen = []
+
+    def interrupt(progress):
+        seen.append(progress)
+        if len(seen) > reports:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer(recipe, corpus, tmp_path, checkpoint_seconds=0).train(SPEC, interrupt)
+    continued = []
+    run = trainer(recipe, corpus, tmp_path).train(SPEC, continued.append)
+    assert continued[0].tokens > seen[0].tokens, "it began again from the start"
+    assert run.loss == whole_run.loss
+    assert run.curve == whole_run.curve
+    assert not list(tmp_path.iterdir()), "a finished run leaves no checkpoint"
+
+
+def test_two_devices_train_as_one(recipe, corpus, tmp_path, whole_run):
+    """Sums over the batch are taken in another order, so float32 curves drift by a little."""
+    run = trainer(recipe, corpus, tmp_path, devices=2).train(SPEC, lambda p: None)
+    for name, loss in whole_run.loss.items():
+        assert run.loss[name] == pytest.approx(loss, abs=2e-3)
+    first, same = whole_run.curve[0], run.curve[0]
+    assert same.loss == pytest.approx(dict(first.loss), abs=2e-4)
+
+
+def test_a_diverged_run_is_a_row_with_its_reason(recipe, corpus, tmp_path):
+    wild = dataclasses.replace(recipe, peak_lr=1e30)
+    run = trainer(wild, corpus, tmp_path).train(SPEC, lambda p: None)
+    assert run.status == "diverged"
+    assert "not finite by step" in run.message
+    assert not run.loss
+
+
+def test_seeds_differ_and_repeat(recipe, corpus, tmp_path, whole_run):
+    one = trainer(recipe, corpus, tmp_path)
+    again = one.train(SPEC, lambda p: None)
+    other = one.train(dataclasses.replace(SPEC, seed=4), lambda p: None)
+    assert again.loss == whole_run.loss and again.key == whole_run.key
+    assert other.loss != whole_run.loss and other.key != whole_run.key
