@@ -18,6 +18,9 @@ from autoscale_jax.report.document import (
 from autoscale_jax.report.schema import Study
 from autoscale_jax.report.style import domain_names
 
+# More settings than this are folded away.
+_MOST_SETTINGS = 12
+
 
 def cost(study: Study) -> Section:
     cost = study["cost"]
@@ -89,7 +92,9 @@ def settings(study: Study) -> Section:
     rows = [(key, _setting(value)) for key, value in study["config"].items()]
     blocks: list[Block] = []
     if rows:
-        blocks.append(_pairs(rows, "The main settings.", number=False))
+        table = _pairs(rows, "The main settings.", number=False)
+        folded = Details(f"All {len(rows)} settings", (table,))
+        blocks.append(table if len(rows) <= _MOST_SETTINGS else folded)
     else:
         blocks.append(Text("No settings were recorded.", "missing"))
     if study["domains"]:

@@ -71,6 +71,8 @@ a { color: #0b5cad; }
   .wide { display: none; }
   .narrow { display: block; }
   .bar { width: 60px; }
+  th, td { padding-right: 10px; }
+  tbody th { min-width: 7em; }
   .stats { grid-template-columns: 1fr 1fr; }
 }
 @media print {

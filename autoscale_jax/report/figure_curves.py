@@ -8,7 +8,7 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from autoscale_jax.report import words
 from autoscale_jax.report.schema import Study, VerificationRow
@@ -129,7 +129,7 @@ def _plain_log_ticks(ax: Axes) -> None:
     ]
     ax.set_yticks(ticks)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.4g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _distance(ax: Axes, gaps: dict[tuple[str, int], Line], reference: str) -> None:

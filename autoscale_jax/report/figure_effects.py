@@ -81,7 +81,7 @@ def _names(ax: Axes, study: Study, rows: list[str], columns: list[str], layout: 
     for label, name in zip(ax.get_xticklabels(), columns, strict=True):
         label.set(color=look[name].ink if name in look else INK, fontweight="bold")
     ax.set_xlabel("held-out loss of …", labelpad=8)
-    ax.set_ylabel("three times the data of …")
+    ax.set_ylabel("more data of …")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 

@@ -192,11 +192,12 @@ def _what_failed(study: Study) -> list[Block]:
 
 
 def tokens_saved(study: Study) -> Section:
-    """Tokens saved against uniform and natural, with what that means."""
+    """Tokens saved against the usual mixtures, with what that means."""
     saved = study["tokens_saved"]
     values: dict[str, float | None] = {
         "uniform": saved.get("vs_uniform"),
         "natural": saved.get("vs_natural"),
+        "keep": saved.get("vs_keep"),
     }
     said = []
     for reference, value in values.items():
@@ -213,7 +214,7 @@ def tokens_saved(study: Study) -> Section:
     blocks: list[Block] = []
     if said:
         blocks.append(Items(tuple(said)))
-    missing = [reference for reference, value in values.items() if value is None]
+    missing = [name for name in ("uniform", "natural") if values[name] is None]
     if missing:
         text = (
             f"Not known against {words.listing(missing)}: either it has not been verified, or the "

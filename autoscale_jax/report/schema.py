@@ -15,8 +15,9 @@ Number = float | None
 class Objective(TypedDict, total=False):
     """What is minimised.
 
-    `kind` is "mean_perplexity", "mean_loss", "worst" or "weighted"; `label` replaces the words that
-    the report would use for it, and `weights` are those of the evaluation domains.
+    `kind` is "mean_perplexity", "mean_loss", "worst_perplexity", "worst_loss", or another, which is
+    then called by its name; `label` replaces the words that the report would use for it. `weights`
+    are those of the evaluation domains.
     """
 
     kind: str
@@ -136,6 +137,7 @@ class TokensSaved(TypedDict, total=False):
 
     vs_uniform: Number
     vs_natural: Number
+    vs_keep: Number
     low: dict[str, Number]
     high: dict[str, Number]
     definition: str

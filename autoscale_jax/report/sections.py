@@ -87,11 +87,11 @@ def _laws(study: Study, pictures: frozenset[str]) -> Section:
     blocks: list[Block] = [
         Picture("laws", "Objective against each domain's tokens, with the fitted curves"),
         Text(
-            "How to read it: in each panel only this domain's tokens change – a third of the base "
-            "run's, the same, three times as many – while the other domains keep theirs. Points "
-            "are runs, lines are the fitted laws. A steep line says that more of this domain still "
-            "lowers the objective; a flat one that it has given what it can. Points off their line "
-            "are noise or a law of the wrong shape.",
+            "How to read it: in each panel only this domain's tokens change – fewer than in the "
+            "base run, the same, more; a third and three times as many by default – while the "
+            "other domains keep theirs. Points are runs, lines are the fitted laws. A steep line "
+            "says that more of this domain still lowers the objective; a flat one that it has "
+            "given what it can. Points off their line are noise or a law of the wrong shape.",
             "reading",
         ),
     ]
@@ -157,11 +157,12 @@ def _effects(study: Study, pictures: frozenset[str]) -> Section:
         text = "No run with three times a domain's tokens has finished, so no effect is known yet."
         return Section("effects", title, (Text(text, "missing"),))
     reading = (
-        "How to read it: a row is a proxy run in which only that domain's tokens were tripled; a "
-        "column is the held-out text that was then measured; a cell is the change of its loss. "
-        "The diagonal is a domain helping itself. Blue off the diagonal is transfer: the row's "
-        "data helps the column's text too. Red means it hurts. A change of 0.01 nats is about 1% "
-        "of perplexity; cells no larger than the noise stated below mean nothing."
+        "How to read it: a row is a proxy run in which only that domain's tokens were raised, by "
+        "default to three times as many; a column is the held-out text that was then measured; a "
+        "cell is the change of its loss. The diagonal is a domain helping itself. Blue off the "
+        "diagonal is transfer: the row's data helps the column's text too. Red means it hurts. A "
+        "change of 0.01 nats is about 1% of perplexity; cells no larger than the noise stated "
+        "below mean nothing."
     )
     blocks: list[Block] = [Picture("effects", "Heat map of loss changes"), Text(reading, "reading")]
     if study["effects"].get("caption"):

@@ -125,24 +125,34 @@ def short(name: str, length: int = 16) -> str:
     return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
 
 
+_KINDS = {
+    "mean_perplexity": "mean perplexity",
+    "mean_loss": "mean loss",
+    "worst_perplexity": "worst-domain perplexity",
+    "worst_loss": "worst-domain loss",
+}
+
+
 def objective(kind: Objective) -> str:
     """What is minimised, in words that fit in a sentence and on an axis."""
     if kind.get("label"):
         return kind["label"]
-    return {
-        "mean_perplexity": "mean perplexity",
-        "mean_loss": "mean loss",
-        "worst": "worst-domain objective",
-        "weighted": "weighted objective",
-    }.get(kind.get("kind", ""), "objective")
+    name = kind.get("kind", "objective")
+    text = _KINDS.get(name, name.replace("_", " "))
+    weights = [w for w in kind.get("weights", {}).values() if w is not None]
+    unequal = bool(weights) and max(weights) - min(weights) > 1e-9
+    return f"weighted {text}" if unequal and name.startswith("mean") else text
 
 
 def objective_axis(kind: Objective) -> str:
     """The objective with its unit."""
-    unit = " (nats per token)" if kind.get("kind") == "mean_loss" else ""
-    return f"held-out {objective(kind)}{unit}"
+    return f"held-out {objective(kind)}{' (nats per token)' if _in_nats(kind) else ''}"
 
 
 def objective_value(kind: Objective, x: float | None) -> str:
     """A value of the objective with the digits that its kind deserves."""
-    return loss(x) if kind.get("kind") == "mean_loss" else perplexity(x)
+    return loss(x) if _in_nats(kind) else perplexity(x)
+
+
+def _in_nats(kind: Objective) -> bool:
+    return kind.get("kind", "").endswith("loss")
