@@ -27,6 +27,14 @@ Optimal tokens at any total from the optima at two scales (Theorem 1, Remark 1):
 [900.0, 400.0]
 >>> fit.autoscale_ladder([100, 100], [300, 200], 3000).tolist()
 [2700.0, 800.0]
+
+All of it at once, from a `RunTable` or `RunArrays` to a `Proposal` (takes seconds to compile):
+
+    fit.recommend(table, 10e9, objective="mean_perplexity", lower=0.02, natural={...})
+
+with method="auto" (laws ranked at the larger scale and averaged), "autoscale" (the paper's rule),
+"keep" (its optimum at the largest budget) or a law's name; `str(fit.select(table))` shows the
+ranking of the laws.
 """
 
 from autoscale_jax.fit.ddo import DDOResult, ddo_optimum
@@ -37,16 +45,22 @@ from autoscale_jax.fit.extrapolation import (
     extrapolate_scales,
 )
 from autoscale_jax.fit.objective import Objective, objective_value
+from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
 from autoscale_jax.fit.power import PowerLaw, PowerLawFit, fit_power_law
+from autoscale_jax.fit.recommend import recommend
+from autoscale_jax.fit.selection import LAWS, Selection, select
 from autoscale_jax.fit.simplex import Mixture, optimal_mixture
 
 __all__ = [
+    "LAWS",
     "DDOResult",
     "Extrapolation",
     "Mixture",
     "Objective",
+    "PaperRule",
     "PowerLaw",
     "PowerLawFit",
+    "Selection",
     "autoscale_ladder",
     "ddo_optimum",
     "extrapolate",
@@ -54,4 +68,7 @@ __all__ = [
     "fit_power_law",
     "objective_value",
     "optimal_mixture",
+    "paper_rule",
+    "recommend",
+    "select",
 ]

@@ -129,8 +129,7 @@ def ddo_optimum(
     weight_KxP = design.used_KxP * np.where(np.arange(y_KxP.shape[1]) == 0, n_base, 1)
     fit = fit_power_law(design.x_KxP, y_KxP, weights=weight_KxP, offset=offset, branch=branch)
     total = float(design.base_tokens_K.sum()) if total is None else float(total)
-    with scope():
-        lower_K, upper_K = bounds_of(lower, upper, k, names)
+    lower_K, upper_K = bounds_of(lower, upper, k, names)
     law = PowerLaw(fit.offset, fit.exponent, design.base_tokens_K, np.float64(base_value))
     w_1xK, value_1, kkt_1 = _optima(_lead(law), total, lower_K, upper_K)
     sd, source, degrees = _noise(design, value_R, fit, noise, offset)
@@ -181,7 +180,8 @@ def _optima_jit(laws_S: PowerLaw, total: Any, lower_K: Any, upper_K: Any) -> Any
 def _optima(laws_S: PowerLaw, total: float, lower_K: Any, upper_K: Any) -> tuple[Any, Any, Any]:
     with scope():
         laws_S = PowerLaw(*(jnp.asarray(v) for v in laws_S))
-        found = _optima_jit(laws_S, jnp.asarray(total), lower_K, upper_K)
+        bounds = jnp.asarray(lower_K), jnp.asarray(upper_K)
+        found = _optima_jit(laws_S, jnp.asarray(total), *bounds)
         return np.asarray(found.weights_K), np.asarray(found.value), np.asarray(found.kkt)
 
 

@@ -221,7 +221,7 @@ def extrapolate(
         _check_scales(n1, n2, total, n0)
     n1_K, n2_K = jnp.asarray(n1, dtype=float), jnp.asarray(n2, dtype=float)
     k = n1_K.shape[0]
-    lower_K, upper_K = bounds_of(lower, upper, k)
+    lower_K, upper_K = map(jnp.asarray, bounds_of(lower, upper, k))
     spread = [jnp.broadcast_to(jnp.asarray(v, dtype=float), (k,)) for v in (n0, *log_sd)]
     return _extrapolate(
         n1_K, n2_K, jnp.asarray(total, dtype=float), spread[0], lower_K, upper_K, *spread[1:]

@@ -75,9 +75,10 @@ def minimise(f: Callable[[Any], Any], start_K: Any, lower_K: Any, upper_K: Any) 
         projection=lambda w, bounds: project(w, *bounds),
         maxiter=PROJECTED_GRADIENT_STEPS,
         tol=1e-10,
-        implicit_diff=False,  # the default can hang under vmap for ever
-        unroll=False,
-        jit=True,
+        maxls=12,
+        # Scans of fixed length: jaxopt's while loops can hang under vmap for ever.
+        implicit_diff=False,
+        unroll=True,
     )
     bounds = (lower_K, upper_K)
     start_K = project(start_K, *bounds)
@@ -182,9 +183,9 @@ def optimal_mixture(
         target_weights = jnp.asarray(target_weights)
     return _solve(
         law,
-        jnp.asarray(tokens, dtype=lower_K.dtype),
-        lower_K,
-        upper_K,
+        jnp.asarray(tokens, dtype=float),
+        jnp.asarray(lower_K),
+        jnp.asarray(upper_K),
         target_weights,
         jnp.asarray(starts_TxK),
         objective,
@@ -222,4 +223,4 @@ def bounds_of(lower: Any, upper: Any, k: int, names: tuple[str, ...] = ()) -> tu
         raise BadInput(f"lower: the floors sum to {lower_K.sum():.6g}: they must sum to 1 at most")
     if upper_K.sum() < 1 - 1e-12:
         raise BadInput(f"upper: the caps sum to {upper_K.sum():.6g}: they must sum to 1 at least")
-    return jnp.asarray(lower_K), jnp.asarray(upper_K)
+    return lower_K, upper_K

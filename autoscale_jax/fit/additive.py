@@ -1,0 +1,77 @@
+"""Additive laws: each training domain lowers an evaluation domain's loss by a term of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from autoscale_jax.fit.law import Points, Problem
+
+
+def _start(points: Points, own_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest loss and range of losses of each evaluation domain, and the (E, K) mask of own."""
+    used = np.isfinite(points.sd_RxE)
+    lowest_E = np.where(used, points.loss_RxE, np.inf).min(0)
+    highest_E = np.where(used, points.loss_RxE, -np.inf).max(0)
+    own_ExK = np.arange(points.tokens_RxK.shape[1]) == own_E[:, None]
+    return lowest_E, highest_E - lowest_E + 0.05, own_ExK
+
+
+@dataclasses.dataclass(frozen=True)
+class AdditivePower:
+    """L_e = E_e + sum_i c_ei (x_i + k_e)^-g_e, c >= 0: Eq. 2 with a shared exponent.
+
+    theta = (E, log k, log g, c_1..c_K). k is bounded away from 0, where the law has a pole.
+    """
+
+    name: str = dataclasses.field(default="additive power", compare=False)
+
+    def curve(self, theta_P: Any, x_K: Any, size: Any) -> Any:
+        logs_K = jnp.log(x_K + jnp.exp(theta_P[1]))
+        return theta_P[0] + theta_P[3:] @ jnp.exp(-jnp.exp(theta_P[2]) * logs_K)
+
+    def init(self, points: Points, own_E: np.ndarray) -> Problem:
+        lowest_E, range_E, own_ExK = _start(points, own_E)
+        e, k = own_ExK.shape
+        low_ExP, high_ExP = np.zeros((e, 3 + k)), np.zeros((e, 3 + k))
+        low_ExP[:, 1:3], high_ExP[:, 1:3] = (-4, -4), (3, 1)
+        high_ExP[:, 0], high_ExP[:, 3:] = 0.999 * lowest_E, 30.0
+        mean_ExP, sd_ExP = np.zeros((e, 3 + k)), np.full((e, 3 + k), np.inf)
+        mean_ExP[:, 1:3], sd_ExP[:, 1:3] = (np.log(0.3), np.log(0.3)), (1.0, 0.3)
+        sd_ExP[:, 3:] = np.where(own_ExK, np.inf, range_E[:, None])
+        starts = []
+        for share, exponent in ((0.3, 0.2), (0.6, 0.5)):
+            theta_ExP = mean_ExP.copy()
+            theta_ExP[:, 0], theta_ExP[:, 2] = share * lowest_E, np.log(exponent)
+            rest_E = (1 - share) * lowest_E
+            theta_ExP[:, 3:] = np.where(own_ExK, rest_E[:, None], 0.1 * range_E[:, None])
+            starts.append(theta_ExP)
+        pooled_P = np.arange(3 + k) == 2
+        return Problem(np.stack(starts, 1), low_ExP, high_ExP, mean_ExP, sd_ExP, pooled_P)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdditiveLog:
+    """L_e = E_e - sum_i c_ei log(x_i + k_e), c >= 0; theta = (E, log k, c_1..c_K)."""
+
+    name: str = dataclasses.field(default="additive log", compare=False)
+
+    def curve(self, theta_P: Any, x_K: Any, size: Any) -> Any:
+        return theta_P[0] - theta_P[2:] @ jnp.log(x_K + jnp.exp(theta_P[1]))
+
+    def init(self, points: Points, own_E: np.ndarray) -> Problem:
+        lowest_E, range_E, own_ExK = _start(points, own_E)
+        e, k = own_ExK.shape
+        low_ExP, high_ExP = np.full((e, 2 + k), -1e3), np.full((e, 2 + k), 1e3)
+        low_ExP[:, 1], high_ExP[:, 1], low_ExP[:, 2:] = -6, 3, 0
+        mean_ExP, sd_ExP = np.zeros((e, 2 + k)), np.full((e, 2 + k), np.inf)
+        mean_ExP[:, 1], sd_ExP[:, 1] = np.log(0.1), 1.0
+        sd_ExP[:, 2:] = np.where(own_ExK, np.inf, range_E[:, None])
+        theta_ExP = mean_ExP.copy()
+        theta_ExP[:, 0] = lowest_E + range_E
+        theta_ExP[:, 2:] = np.where(own_ExK, 0.2, 0.02) * range_E[:, None]
+        pooled_P = np.zeros(2 + k, dtype=bool)
+        return Problem(theta_ExP[:, None], low_ExP, high_ExP, mean_ExP, sd_ExP, pooled_P)

@@ -1,0 +1,125 @@
+"""Several laws, each with resampled versions, as one predictor; optima under all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autoscale_jax.fit.law import FittedLaw
+from autoscale_jax.fit.objective import Objective, objective_value
+from autoscale_jax.fit.precision import scope
+from autoscale_jax.fit.simplex import Mixture, minimise
+
+
+class Averaged(NamedTuple):
+    """Mean of several laws' losses with shares that sum to 1; a law itself."""
+
+    laws: tuple[FittedLaw, ...]
+    shares_M: Any
+    scale_K: Any
+
+    def predict(self, tokens: Any) -> Any:
+        """Losses (..., E) at tokens (..., K)."""
+        each = [law.predict(tokens) * s for law, s in zip(self.laws, self.shares_M, strict=True)]
+        return sum(each[1:], each[0])
+
+
+def predict_samples(laws_S: FittedLaw, tokens_K: Any) -> Any:
+    """(S, E) losses at one mixture under every sample of a law."""
+    return jax.vmap(lambda theta: dataclasses.replace(laws_S, theta_ExP=theta).predict(tokens_K))(
+        laws_S.theta_ExP
+    )
+
+
+def utility(loss: Any, objective: Objective, v_E: Any) -> Any:
+    """What is averaged over samples: the log of a perplexity (ratios count), a loss as it is."""
+    value = objective_value(loss, objective, v_E)
+    return jnp.log(value) if objective.endswith("perplexity") else value
+
+
+@functools.partial(jax.jit, static_argnames=("objective",))
+def _sample_optima(
+    laws_S: FittedLaw, tokens: Any, lower_K: Any, upper_K: Any, v_E: Any, objective: Objective
+) -> Mixture:
+    def solve(theta: Any) -> Mixture:
+        law = dataclasses.replace(laws_S, theta_ExP=theta)
+        start_K = jnp.full(lower_K.shape, 1 / lower_K.shape[0])
+        f = lambda w_K: utility(law.predict(w_K * tokens), objective, v_E)  # noqa: E731
+        return minimise(f, start_K, lower_K, upper_K)
+
+    return jax.vmap(solve)(laws_S.theta_ExP)
+
+
+@functools.partial(jax.jit, static_argnames=("objective",))
+def _expected_optimum(
+    members: tuple[FittedLaw, ...], shares_M: Any, tokens: Any, lower_K: Any, upper_K: Any,
+    v_E: Any, objective: Objective,
+) -> Mixture:  # fmt: skip
+    def f(w_K: Any) -> Any:
+        values = [
+            utility(predict_samples(laws_S, w_K * tokens), objective, v_E).mean() * share
+            for laws_S, share in zip(members, shares_M, strict=True)
+        ]
+        return sum(values[1:], values[0])
+
+    start_K = jnp.full(lower_K.shape, 1 / lower_K.shape[0])
+    return minimise(f, start_K, lower_K, upper_K)
+
+
+@functools.partial(jax.jit, static_argnames=("objective",))
+def _values(laws_S: FittedLaw, tokens_MxK: Any, v_E: Any, objective: Objective) -> Any:
+    loss = jax.vmap(lambda tokens_K: predict_samples(laws_S, tokens_K))(tokens_MxK)
+    return objective_value(loss, objective, v_E)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """Laws with S samples each and shares that sum to 1, in which samples are drawn."""
+
+    members: tuple[FittedLaw, ...]
+    shares_M: np.ndarray
+    objective: Objective
+    v_E: np.ndarray
+
+    def rows(self) -> list[np.ndarray]:
+        """Which samples of each member stand for it, so that all drawn samples count the same."""
+        sizes = [len(m.theta_ExP) for m in self.members]
+        total = min(int(n / s) for n, s in zip(sizes, self.shares_M, strict=True) if s > 0)
+        return [np.arange(round(total * s)) for s in self.shares_M]
+
+    def expected_optimum(self, tokens: float, lower_K: Any, upper_K: Any) -> np.ndarray:
+        """(K,) the mixture that minimises the expected (log) objective over laws and samples."""
+        with scope():
+            found = _expected_optimum(
+                self._arrays(), jnp.asarray(self.shares_M), jnp.asarray(tokens, dtype=float),
+                jnp.asarray(lower_K), jnp.asarray(upper_K), jnp.asarray(self.v_E), self.objective,
+            )  # fmt: skip
+            return np.asarray(found.weights_K)
+
+    def sample_optima(self, tokens: float, lower_K: Any, upper_K: Any) -> np.ndarray:
+        """(D, K) each drawn sample's own optimum."""
+        with scope():
+            args = [jnp.asarray(v, dtype=float) for v in (tokens, lower_K, upper_K, self.v_E)]
+            found = [_sample_optima(m, *args, self.objective).weights_K for m in self._arrays()]
+            return np.concatenate(
+                [np.asarray(w)[rows] for w, rows in zip(found, self.rows(), strict=True)]
+            )
+
+    def values(self, tokens_MxK: np.ndarray) -> np.ndarray:
+        """(M, D) objective of each mixture under each drawn sample."""
+        with scope():
+            tokens = jnp.asarray(tokens_MxK, dtype=float)
+            found = [
+                _values(m, tokens, jnp.asarray(self.v_E), self.objective) for m in self._arrays()
+            ]
+            return np.concatenate(
+                [np.asarray(v)[:, rows] for v, rows in zip(found, self.rows(), strict=True)], 1
+            )
+
+    def _arrays(self) -> tuple[FittedLaw, ...]:
+        return jax.tree.map(lambda v: jnp.asarray(v, dtype=float), self.members)

@@ -1,0 +1,301 @@
+"""From a table of runs to a proposal: laws, optimum, intervals, and what speaks against it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from autoscale_jax.fit.budgets import budgets_of
+from autoscale_jax.fit.ensemble import Ensemble
+from autoscale_jax.fit.objective import Objective, eval_weights_of, objective_value
+from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
+from autoscale_jax.fit.selection import LAWS, Selection, check_arrays, select
+from autoscale_jax.fit.simplex import bounds_of
+from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import BadInput, Proposal, RunArrays
+
+Method = Literal[
+    "auto",
+    "autoscale",
+    "keep",
+    "effective data",
+    "effective data, little transfer",
+    "additive power",
+    "additive log",
+    "data mixing",
+]
+# Laws that "auto" compares; each costs some seconds of compilation.
+CANDIDATES = ("effective data", "effective data, little transfer", "additive power")
+SURE = 0.95  # a mixture this likely to beat the reference is not shrunk towards it
+FAR = 1.5  # targets beyond this multiple of a table's one budget are extrapolation
+APART = 0.2  # width of the 90% interval of a weight difference above which it is undecided
+
+
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    """A checked question: arrays, target, bounds and objective."""
+
+    arrays: RunArrays
+    tokens: float
+    lower_K: np.ndarray
+    upper_K: np.ndarray
+    v_E: np.ndarray
+    objective: Objective
+
+
+def recommend(
+    table: RunTable | RunArrays,
+    tokens: float,
+    *,
+    method: Method = "auto",
+    objective: Objective = "mean_perplexity",
+    eval_weights: Mapping[str, float] | None = None,
+    lower: float | Mapping[str, float] | None = None,
+    upper: float | Mapping[str, float] | None = None,
+    noise: float | None = None,
+    reference: str | Mapping[str, float] = "uniform",
+    natural: Mapping[str, float] | None = None,
+    samples: int = 100,
+    seed: int = 0,
+) -> Proposal:
+    """The mixture for `tokens` training tokens, with 90% intervals, from runs at smaller budgets.
+
+    Args:
+      table: runs of one model; DDO runs at two or more budgets are what serves best.
+      method: "auto" fits several laws to all budgets at once, ranks them by their error at the
+        largest budget and averages the good ones; a law's name takes that law; "autoscale" is the
+        paper's rule; "keep" its optimum at the largest budget. All are judged by the same laws.
+      objective: see `objective_value`; `eval_weights` weighs the evaluation domains, by name.
+      lower, upper: floors and caps on the weights, one number or by name.
+      noise: sd of one run's loss in nats; by default from replicates, else from residuals.
+      reference: the mixture to beat and to fall back on: "uniform", "natural" or weights by name.
+      natural: weights in proportion to the data there is, for comparison.
+      samples: resampled fits of each law, behind all intervals and probabilities.
+
+    Returns:
+      a `Proposal`; `details` holds the laws' held-out errors, the noise, and the other candidates
+      ("autoscale", "keep", the reference) with their predicted objectives. `predicted_low` and
+      `predicted_high` bound the proposal's expected objective at the target, without the noise of
+      a single run.
+
+    Raises:
+      BadInput: bad numbers in the table, unknown names, bounds without a mixture, one scale only.
+    """
+    if method not in get_args(Method):
+        raise BadInput(f"method = {method!r}: give one of {', '.join(get_args(Method))}")
+    arrays = table.arrays() if isinstance(table, RunTable) else table
+    study = _study(arrays, tokens, objective, eval_weights, lower, upper)
+    judge = select(
+        arrays, objective=objective, eval_weights=study.v_E,
+        laws=(method,) if method in LAWS else CANDIDATES, noise=noise, samples=samples, seed=seed,
+    )  # fmt: skip
+    ensemble = Ensemble(
+        tuple(fit.laws_S for fit in judge.fits.values()),
+        np.array(list(judge.shares.values())),
+        objective,
+        study.v_E,
+    )
+    optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
+    best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)
+    others = _references(study, reference, natural)
+    rule = _paper(study, noise, samples, seed, required=method in ("autoscale", "keep"))
+    if rule is not None:
+        others |= {"keep": rule.keep_K, "autoscale": rule.weights_K}
+    else:
+        largest = float(arrays.tokens_RxK.sum(1).max())
+        others["keep"] = ensemble.expected_optimum(largest, study.lower_K, study.upper_K)
+    if method in ("autoscale", "keep"):
+        assert rule is not None
+        best_K = others[method]
+        optima_DxK = rule.weights_SxK if method == "autoscale" else rule.budgets[-1].weights_SxK
+    return _proposal(study, method, judge, ensemble, best_K, optima_DxK, others, rule)
+
+
+def _proposal(
+    study: _Study, method: str, judge: Selection, ensemble: Ensemble, best_K: np.ndarray,
+    optima_DxK: np.ndarray, others: dict[str, np.ndarray], rule: PaperRule | None,
+) -> Proposal:  # fmt: skip
+    """Shrink towards the reference as far as the gain is unsure, and say all of it."""
+    names = study.arrays.domains
+    mixtures = [*others.values(), best_K]
+    value_MxD = ensemble.values(np.stack(mixtures) * study.tokens)
+    gain_D = _gain(value_MxD[0], value_MxD[-1])
+    sure = float((gain_D > 0).mean())
+    trust = 1.0
+    if method not in ("autoscale", "keep") and sure < SURE:
+        trust = float(np.clip(gain_D.mean(), 0, None) ** 2 / (gain_D**2).mean())
+    weights_K = others["reference"] + trust * (best_K - others["reference"])
+    value_MxD = ensemble.values(np.stack([*others.values(), weights_K]) * study.tokens)
+    value_D, values = value_MxD[-1], dict(zip(others, value_MxD[:-1], strict=True))
+    gain_D = _gain(values["reference"], value_D)
+    low_K, high_K = np.percentile(np.vstack([optima_DxK, weights_K[None]]), [5, 95], axis=0)
+    low_K, high_K = np.minimum(low_K, weights_K), np.maximum(high_K, weights_K)
+    warnings = _warnings(study, judge, optima_DxK, trust, sure, rule)
+    predicted = np.percentile(value_D, [5, 95])
+    percent = np.percentile(100 * gain_D, [5, 95])
+    candidates = {
+        name: {
+            "weights": dict(zip(names, others[name].tolist(), strict=True)),
+            "predicted_objective": float(np.median(values[name])),
+        }
+        for name in others
+    }
+    details = {
+        "objective": study.objective,
+        "gain_percent": [float(100 * np.median(gain_D)), *percent.tolist()],
+        "trust": trust,
+        "unshrunk": dict(zip(names, best_K.tolist(), strict=True)),
+        "laws": {
+            name: {
+                "held_out_contrast": judge.contrast[name],
+                "held_out_mae": judge.mae[name],
+                "share": judge.shares.get(name, 0.0),
+            }
+            for name in judge.contrast
+        },
+        "held_out": judge.held_out,
+        "noise": {
+            "source": judge.noise.source,
+            "correlation": judge.noise.correlation,
+            "sd": dict(zip(study.arrays.eval_domains, judge.noise.sd_E.tolist(), strict=True)),
+        },
+        "candidates": candidates,
+    }
+    named = lambda v_K: dict(zip(names, (float(v) for v in v_K), strict=True))  # noqa: E731
+    beaten = [n for n in others if n not in ("reference", "autoscale")]
+    return Proposal(
+        method=method,
+        tokens=round(study.tokens),
+        weights=named(weights_K / weights_K.sum()),
+        low=named(low_K),
+        high=named(high_K),
+        predicted_objective=float(np.median(value_D)),
+        predicted_low=float(predicted[0]),
+        predicted_high=float(predicted[1]),
+        p_beats={n: float((value_D < values[n]).mean()) for n in beaten},
+        warnings=tuple(warnings),
+        details=details,
+    )
+
+
+def _gain(reference_D: np.ndarray, value_D: np.ndarray) -> np.ndarray:
+    """Relative reduction of the objective below the reference's."""
+    return 1 - value_D / reference_D
+
+
+def _warnings(
+    study: _Study, judge: Selection, optima_DxK: np.ndarray, trust: float, sure: float,
+    rule: PaperRule | None,
+) -> list[str]:  # fmt: skip
+    names = study.arrays.domains
+    lines = []
+    if trust < 1:
+        lines.append(
+            f"the predicted gain is small against its interval (it beats the reference with "
+            f"probability {sure:.2f}): weights moved {100 * (1 - trust):.0f}% of the way to it"
+        )
+    pairs = []
+    for i, j in itertools.combinations(range(len(names)), 2):
+        gap_D = optima_DxK[:, i] - optima_DxK[:, j]
+        if len(gap_D) and 0.1 < (gap_D > 0).mean() < 0.9:
+            low, high = np.percentile(gap_D, [5, 95])
+            if high - low > APART:
+                pairs.append(f"{names[i]} and {names[j]}")
+    if pairs:
+        lines.append(f"weights cannot be told apart: {'; '.join(pairs)}")
+    for name, fit in judge.fits.items():
+        bad = [e for e, ok in zip(study.arrays.eval_domains, fit.ok_E, strict=True) if not ok]
+        if bad:
+            lines.append(f"{name}: the fit of {', '.join(bad)} did not converge")
+        if fit.misfit > 2:
+            lines.append(f"{name}: misses the runs by {fit.misfit:.1f} times their noise")
+    if "folds" in judge.held_out:
+        lines.append("one budget only: laws were compared at that scale, not at a larger one")
+    reach = study.tokens / study.arrays.tokens_RxK.sum(1).max()
+    if reach > 20:
+        lines.append(f"the target is {reach:.0f} times the largest run: far beyond the data")
+    if rule is not None:
+        lines += [f"paper's rule: {line}" for line in rule.warnings]
+    return lines
+
+
+def _study(
+    arrays: RunArrays,
+    tokens: float,
+    objective: Objective,
+    eval_weights: Any,
+    lower: Any,
+    upper: Any,
+) -> _Study:
+    check_arrays(arrays)
+    if not np.isfinite(tokens) or tokens <= 0:
+        raise BadInput(f"tokens = {tokens}: give the target's training tokens, above 0")
+    k = len(arrays.domains)
+    if k < 2:
+        raise BadInput(f"domains: {k} named: a mixture needs two at least")
+    floor_K = _by_name(lower, arrays.domains, "lower", 0.0)
+    cap_K = _by_name(upper, arrays.domains, "upper", 1.0)
+    lower_K, upper_K = bounds_of(floor_K, cap_K, k, arrays.domains)
+    largest = float(np.max(arrays.tokens_RxK.sum(1)))
+    if len(budgets_of(np.asarray(arrays.tokens_RxK, float))) < 2 and tokens > FAR * largest:
+        raise BadInput(
+            f"tokens = {tokens:.4g}: the table has one scale only (runs up to {largest:.4g}); add "
+            "runs at another budget, or ask for a target within it"
+        )
+    v_E = eval_weights_of(eval_weights, arrays.eval_domains)
+    return _Study(arrays, float(tokens), lower_K, upper_K, v_E, objective)
+
+
+def _by_name(bound: Any, names: tuple[str, ...], field: str, default: float) -> np.ndarray:
+    if isinstance(bound, Mapping):
+        for name in bound:
+            if name not in names:
+                raise BadInput(f"{field}[{name!r}]: no such domain; there are {', '.join(names)}")
+        return np.array([float(bound.get(name, default)) for name in names])
+    return np.full(len(names), default if bound is None else float(bound))
+
+
+def _references(
+    study: _Study, reference: str | Mapping[str, float], natural: Mapping[str, float] | None
+) -> dict[str, np.ndarray]:
+    """The reference first, then uniform and natural; each as it is, bounds or not."""
+    k, names = len(study.arrays.domains), study.arrays.domains
+    found = {"uniform": np.full(k, 1 / k)}
+    if natural is not None:
+        found["natural"] = _mixture(natural, names, "natural")
+    if isinstance(reference, Mapping):
+        first = _mixture(reference, names, "reference")
+    elif reference in found:
+        first = found[reference]
+    else:
+        known = "'uniform', 'natural' (with natural=) or weights by name"
+        raise BadInput(f"reference = {reference!r}: give {known}")
+    return {"reference": first} | found
+
+
+def _mixture(weights: Mapping[str, float], names: tuple[str, ...], field: str) -> np.ndarray:
+    w_K = _by_name(weights, names, field, 0.0)
+    if not np.isfinite(w_K).all() or (w_K < 0).any() or abs(w_K.sum() - 1) > 1e-3:
+        raise BadInput(f"{field} = {dict(weights)}: weights are 0 or more and sum to 1")
+    return w_K / w_K.sum()
+
+
+def _paper(
+    study: _Study, noise: float | None, samples: int, seed: int, *, required: bool
+) -> PaperRule | None:
+    """The paper's rule where the runs are DDO's."""
+    tokens_RxK = np.asarray(study.arrays.tokens_RxK, dtype=np.float64)
+    value_R = objective_value(np.asarray(study.arrays.loss_RxE), study.objective, study.v_E)
+    try:
+        return paper_rule(
+            tokens_RxK, value_R, study.tokens, lower=study.lower_K, upper=study.upper_K,
+            noise=noise, samples=samples, seed=seed, names=study.arrays.domains,
+        )  # fmt: skip
+    except BadInput:
+        if required:
+            raise
+        return None  # not a DDO design: the laws answer alone

@@ -1,0 +1,173 @@
+"""Which laws to trust: ranked by error at the largest budget when fitted to the smaller ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from autoscale_jax.fit.additive import AdditiveLog, AdditivePower
+from autoscale_jax.fit.budgets import budgets_of
+from autoscale_jax.fit.effective import EffectiveData
+from autoscale_jax.fit.ensemble import Averaged
+from autoscale_jax.fit.law import Law, LawFit, Points, fit_law, predict
+from autoscale_jax.fit.mixing import DataMixing
+from autoscale_jax.fit.noise import Noise, noise_of
+from autoscale_jax.fit.objective import Objective, eval_weights_of, objective_value
+from autoscale_jax.specs import BadInput, RunArrays
+
+LAWS: dict[str, Law] = {
+    "effective data": EffectiveData(),
+    "effective data, little transfer": EffectiveData(0.03, "effective data, little transfer"),
+    "additive power": AdditivePower(),
+    "additive log": AdditiveLog(),
+    "data mixing": DataMixing(),
+}
+GOOD = 1.3  # laws within this factor of the best error are averaged
+FOLDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Laws with held-out errors, shares of the good ones, and the average fitted to all runs.
+
+    `contrast`: rms error of differences in the (log) objective between held-out runs, which is what
+    a choice of mixture needs; `mae`: mean absolute error of their losses, nats.
+    """
+
+    law: Averaged
+    fits: dict[str, LawFit]
+    shares: dict[str, float]
+    contrast: dict[str, float]
+    mae: dict[str, float]
+    held_out: str
+    noise: Noise
+
+    def __str__(self) -> str:
+        """A table of the laws, best first."""
+        lines = [f"held out: {self.held_out}", f"{'law':34}{'contrast':>10}{'MAE':>10}{'share':>8}"]
+        for name in sorted(self.contrast, key=self.contrast.__getitem__):
+            share = self.shares.get(name, 0.0)
+            lines.append(f"{name:34}{self.contrast[name]:10.5f}{self.mae[name]:10.5f}{share:8.2f}")
+        return "\n".join(lines)
+
+
+def own_domains(arrays: RunArrays) -> np.ndarray:
+    """(E,) index of the training domain with the evaluation domain's name, or -1."""
+    return np.array(
+        [arrays.domains.index(n) if n in arrays.domains else -1 for n in arrays.eval_domains]
+    )
+
+
+def points_of(arrays: RunArrays, noise: Noise) -> Points:
+    """All runs with their noise."""
+    sd_RxE = np.broadcast_to(noise.sd_E, arrays.loss_RxE.shape).copy()
+    tokens_RxK = np.asarray(arrays.tokens_RxK, dtype=np.float64)
+    return Points(tokens_RxK, np.asarray(arrays.loss_RxE), sd_RxE, np.ones(len(tokens_RxK)))
+
+
+def select(
+    table: RunArrays,
+    *,
+    objective: Objective = "mean_perplexity",
+    eval_weights: object = None,
+    laws: tuple[str, ...] = (),
+    noise: Noise | float | None = None,
+    samples: int = 0,
+    seed: int = 0,
+) -> Selection:
+    """Fit every law to the smaller budgets, rank by error at the largest, average the good ones.
+
+    With one budget the runs are held out in folds instead, which can rank laws backwards for
+    larger scales; `held_out` says which it was. The fits handed back are to all runs.
+
+    Raises:
+      BadInput: a name that is not in `LAWS`, too few runs, losses that are not finite.
+    """
+    for name in laws:
+        if name not in LAWS:
+            raise BadInput(f"law {name!r}: give one of {', '.join(LAWS)}")
+    check_arrays(table)
+    v_E = eval_weights_of(eval_weights, table.eval_domains)
+    own_E = own_domains(table)
+    if not isinstance(noise, Noise):
+        noise = noise_of(table, own_E, noise)
+    points = points_of(table, noise)
+    folds, held_out = _folds(points)
+    names = laws or tuple(LAWS)
+    contrast, mae = {}, {}
+    for name in names:
+        contrast[name], mae[name] = (
+            _errors(LAWS[name], points, own_E, folds, objective, v_E)
+            if len(names) > 1
+            else (0.0, 0.0)
+        )
+    best = min(contrast.values())
+    good = [n for n in names if contrast[n] <= GOOD * best]
+    inverse = np.array([1 / max(contrast[n], 1e-9) ** 2 for n in good])
+    shares = dict(zip(good, (inverse / inverse.sum()).tolist(), strict=True))
+    fits = {
+        n: fit_law(
+            LAWS[n], points, own_E, samples=samples, correlation=noise.correlation, seed=seed
+        )
+        for n in good
+    }
+    law = Averaged(
+        tuple(fits[n].fitted for n in good),
+        np.array(list(shares.values())),
+        fits[good[0]].fitted.scale_K,
+    )
+    return Selection(law, fits, shares, contrast, mae, held_out, noise)
+
+
+def _folds(points: Points) -> tuple[list[np.ndarray], str]:
+    """Row sets to hold out, and what they are in words."""
+    groups = budgets_of(points.tokens_RxK)
+    smaller = sum(len(rows) for rows in groups[:-1])
+    if smaller >= 4:
+        total = np.median(points.tokens_RxK[groups[-1]].sum(1))
+        return [groups[-1]], f"{len(groups[-1])} runs at the largest budget (about {total:.3g})"
+    order = np.random.default_rng(0).permutation(len(points.tokens_RxK))
+    return [order[i::FOLDS] for i in range(FOLDS)], f"{FOLDS} folds of runs at one budget"
+
+
+def _errors(
+    law: Law, points: Points, own_E: np.ndarray, folds: list[np.ndarray], objective: Objective,
+    v_E: np.ndarray,
+) -> tuple[float, float]:  # fmt: skip
+    """Contrast and mean absolute error over the held-out rows."""
+    squares, absolute, count = 0.0, 0.0, 0
+    for rows in folds:
+        sd_RxE = points.sd_RxE.copy()
+        sd_RxE[rows] = np.inf  # left out, at the same shapes: no recompilation
+        fitted = fit_law(law, points._replace(sd_RxE=sd_RxE), own_E).fitted
+        predicted = predict(fitted, points.tokens_RxK[rows])
+        error = np.log(objective_value(predicted, objective, v_E)) - np.log(
+            objective_value(points.loss_RxE[rows], objective, v_E)
+        )
+        squares += ((error - error.mean()) ** 2).sum()
+        absolute += (np.abs(predicted - points.loss_RxE[rows]) @ v_E).sum()
+        count += len(rows)
+    return float(np.sqrt(squares / count)), float(absolute / count)
+
+
+def check_arrays(arrays: RunArrays) -> None:
+    """Refuse what no law can be fitted to, naming run, column and remedy."""
+    tokens_RxK, loss_RxE = np.asarray(arrays.tokens_RxK), np.asarray(arrays.loss_RxE)
+    if not len(tokens_RxK) or not loss_RxE.size:
+        raise BadInput("no runs with losses: give a table with runs whose status is ok")
+    for name in arrays.eval_domains:
+        if arrays.eval_domains.count(name) > 1:
+            raise BadInput(f"evaluation domain {name!r} is there twice: name each once")
+    for r, c in np.argwhere(~np.isfinite(tokens_RxK) | (tokens_RxK < 0)):
+        raise BadInput(
+            f"run {arrays.names_R[r]!r}, domain {arrays.domains[c]!r}: tokens = "
+            f"{tokens_RxK[r, c]}: give 0 or more"
+        )
+    for r in np.flatnonzero(tokens_RxK.sum(1) <= 0):
+        raise BadInput(f"run {arrays.names_R[r]!r}: no tokens of any domain: leave the run out")
+    for r, c in np.argwhere(~np.isfinite(loss_RxE)):
+        raise BadInput(
+            f"run {arrays.names_R[r]!r}, loss of {arrays.eval_domains[c]!r} = {loss_RxE[r, c]}: "
+            "leave out runs that diverged or failed"
+        )
