@@ -8,9 +8,9 @@ from ml_collections import ConfigDict, config_dict
 
 from autoscale_jax.specs import BadInput
 
-MIXTURES = ("uniform", "natural", "keep", "predicted")
+MIXTURES = ("uniform", "natural", "keep", "autoscale", "predicted")
 OBJECTIVES = ("mean_perplexity", "mean_loss")
-METHODS = ("auto", "autoscale", "joint")
+METHODS = ("auto", "autoscale")
 
 
 def default_config() -> ConfigDict:
@@ -28,6 +28,7 @@ def default_config() -> ConfigDict:
     c.data.eval_tokens = 16_384  # most held-out tokens a domain, 0 = all
     c.data.max_document_bytes = 8192  # longer documents are cut into pieces
     c.data.max_train_tokens = 0  # most training tokens a domain, 0 = all
+    c.data.seed = 0  # which documents are held out
     c.data.on_bad_line = "refuse"  # or "skip", which counts them
 
     c.model = ConfigDict()
@@ -47,12 +48,12 @@ def default_config() -> ConfigDict:
     c.train.b1 = 0.9
     c.train.b2 = 0.95
     c.train.clip_norm = 1.0
-    c.train.eval_every_tokens = 200_000
+    c.train.eval_every_tokens = 160_000
     c.train.checkpoint_seconds = 20.0
 
     c.study = ConfigDict()
-    c.study.budgets = (100_000, 400_000)  # tokens of the base run of each proxy scale
-    c.study.target_tokens = 1_600_000
+    c.study.budgets = (80_000, 320_000)  # tokens of the base run of each proxy scale
+    c.study.target_tokens = 1_280_000
     c.study.factor = 3.0  # a domain's tokens are multiplied and divided by this
     c.study.base_seeds = 3  # replicates of each base run: they measure the noise
     c.study.perturbed_seeds = 1
@@ -61,11 +62,13 @@ def default_config() -> ConfigDict:
     c.study.eval_weights = config_dict.placeholder(object)
     c.study.max_epochs = 4.0  # no run repeats a domain more often; caps its weight at the target
     c.study.floor = 0.02  # least weight of any domain
-    c.study.method = "auto"  # or "autoscale" (the paper's rule), "joint" (laws over all budgets)
+    c.study.method = "auto"  # laws over all budgets, chosen by held-out error; or "autoscale"
     c.study.samples = 200  # resamples that intervals are read from
 
     c.verify = ConfigDict()
-    c.verify.mixtures = MIXTURES
+    # uniform; natural: by unique tokens; keep: the largest budget's optimum; autoscale: the paper's
+    # extrapolation; predicted: the proposal
+    c.verify.mixtures = ("uniform", "natural", "keep", "predicted")
     c.verify.seeds = 2  # 0 leaves verification out
 
     c.execute = ConfigDict()

@@ -14,6 +14,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
+from autoscale_jax.pipeline import run_study
 from autoscale_jax.specs import BadInput
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Study config: a file, FILE:ARGUMENT.")
@@ -25,14 +26,11 @@ def main(argv: Sequence[str]) -> None:
     """Run the study that the flags describe."""
     if len(argv) > 1:
         raise BadInput(f"argument {argv[1]!r}: not a flag; overrides look like --config.seed=1")
-    config = _CONFIG.value
-    jax.config.update("jax_compilation_cache_dir", str(Path(_WORKDIR.value) / "xla_cache"))
-    if jax.config.jax_platforms in (None, "cpu"):
-        # a slot of its own for each run that trains at once, on machines without an accelerator
-        jax.config.update("jax_num_cpu_devices", int(config.execute.slots))
-    from autoscale_jax.pipeline import run_study  # loads what needs the settings above
-
-    run_study(config, Path(_WORKDIR.value))
+    config, workdir = _CONFIG.value, Path(str(_WORKDIR.value))
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "xla_cache"))
+    # without an accelerator, each run that trains at once gets a simulated device of its own
+    jax.config.update("jax_num_cpu_devices", int(config.execute.slots))
+    run_study(config, workdir)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

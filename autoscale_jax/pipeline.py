@@ -12,9 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from autoscale_jax import config as configs
-from autoscale_jax import fit, report, summary, verify, workdir
+from autoscale_jax import report, summary, verify, workdir
 from autoscale_jax.data import Corpus, check_supply, prepare, supply
 from autoscale_jax.execute import Execute, TrainHere
+from autoscale_jax.fit.objective import eval_weights_of, objective_value
 from autoscale_jax.methods import DDO, AutoScale
 from autoscale_jax.models.gpt2 import GPT2Config
 from autoscale_jax.progress import StudyProgress
@@ -95,9 +96,9 @@ class Study:
     def objective(self, loss: Mapping[str, float]) -> float:
         """The number that the study minimises, from held-out losses by evaluation domain."""
         names = tuple(sorted(loss))
-        weights = fit.eval_weights_of(self.eval_weights, names)
+        weights = eval_weights_of(self.eval_weights, names)
         return float(
-            fit.objective_value(
+            objective_value(
                 np.array([loss[name] for name in names]), self.config.study.objective, weights
             )
         )
@@ -123,10 +124,12 @@ class Study:
 
     def mixtures(self, proposal: Proposal) -> dict[str, dict[str, float]]:
         """The mixtures that verification trains, by name."""
+        candidates = proposal.details["candidates"]
         known = {
             "uniform": self.uniform,
             "natural": self.natural,
-            "keep": dict(proposal.details["keep"]),
+            "keep": candidates["keep"]["weights"],
+            "autoscale": candidates["autoscale"]["weights"],
             "predicted": dict(proposal.weights),
         }
         return {name: known[name] for name in self.config.verify.mixtures}
@@ -178,60 +181,67 @@ class Study:
         gain, saved = summary.gains_and_savings(verified, self.objective, "predicted")
         ledger = list(self.table)
         trained = [run for run in ledger if run.realised]
-        others = {name: w for name, w in self.mixtures(proposal).items() if name != "predicted"}
-        largest = self.method.budgets[-1]
-        return {
-            "title": "Data mixture study",
-            "config": workdir.flat(self.config.to_dict()),
-            "objective": {
-                "kind": s.objective,
-                "weights": dict(
-                    zip(
-                        self.domains,
-                        fit.eval_weights_of(self.eval_weights, self.domains).tolist(),
-                        strict=True,
-                    )
-                ),
-            },
-            "domains": [
-                dataclasses.asdict(domain) | {"max_epochs": s.max_epochs}
-                for domain in self.corpus.domains
-            ],
-            "target_tokens": target,
-            "budgets": list(s.budgets),
-            "reference": "uniform",
-            "recommended": proposal.method,
-            "proposals": [
-                summary.proposal_row(proposal),
-                *(summary.mixture_row(name, w, target) for name, w in others.items()),
-            ],
-            "trajectory": summary.trajectory(self.method.budgets, optima, proposal),
-            "laws": [
-                row
-                for ddo, optimum in zip(self.method.budgets, optima, strict=True)
-                for row in summary.laws(ddo, optimum, ddo.runs(self.table), self.objective)
-            ],
-            "effects": summary.effects(largest, largest.runs(self.table)),
-            "verification": [
-                summary.verification_row(run, name, self.objective)
-                for name, runs in verified.items()
-                for run in runs
-            ],
-            "gain": gain,
-            "tokens_saved": saved,
-            "cost": {
-                "runs": len(ledger),
-                "proxy_runs": len(ledger) - sum(map(len, verified.values())),
-                "verification_runs": sum(map(len, verified.values())),
-                "tokens": sum(sum(run.realised.values()) for run in trained),
-                "flops": sum(run.flops for run in ledger),
-                "seconds": sum(run.seconds for run in ledger),
-            },
-            "noise": summary.noise(self.method.budgets, self.table, self.objective),
-            "next_run": None,
-            "warnings": [*self.corpus.warnings, *self.table.notes, *self.diverged()],
-            "runs": [summary.run_row(run, self.objective) for run in ledger],
+        others = {"autoscale": proposal.details["candidates"]["autoscale"]["weights"]} | {
+            name: w for name, w in self.mixtures(proposal).items() if name != "predicted"
         }
+        largest = self.method.budgets[-1]
+        return summary.finite(
+            {
+                "title": "Data mixture study",
+                "config": workdir.flat(self.config.to_dict()),
+                "objective": {
+                    "kind": s.objective,
+                    "weights": dict(
+                        zip(
+                            self.domains,
+                            eval_weights_of(self.eval_weights, self.domains).tolist(),
+                            strict=True,
+                        )
+                    ),
+                },
+                "domains": [
+                    dataclasses.asdict(domain) | {"max_epochs": s.max_epochs}
+                    for domain in self.corpus.domains
+                ],
+                "target_tokens": target,
+                "budgets": list(s.budgets),
+                "reference": "uniform",
+                "recommended": proposal.method,
+                "proposals": [
+                    summary.proposal_row(proposal),
+                    *(
+                        summary.mixture_row(name, w, target, proposal.details["candidates"])
+                        for name, w in others.items()
+                    ),
+                ],
+                "trajectory": summary.trajectory(self.method.budgets, optima, proposal),
+                "laws": [
+                    row
+                    for ddo, optimum in zip(self.method.budgets, optima, strict=True)
+                    for row in summary.laws(ddo, optimum, ddo.runs(self.table), self.objective)
+                ],
+                "effects": summary.effects(largest, largest.runs(self.table)),
+                "verification": [
+                    summary.verification_row(run, name, self.objective)
+                    for name, runs in verified.items()
+                    for run in runs
+                ],
+                "gain": gain,
+                "tokens_saved": saved,
+                "cost": {
+                    "runs": len(ledger),
+                    "proxy_runs": len(ledger) - sum(map(len, verified.values())),
+                    "verification_runs": sum(map(len, verified.values())),
+                    "tokens": sum(sum(run.realised.values()) for run in trained),
+                    "flops": sum(run.flops for run in ledger),
+                    "seconds": sum(run.seconds for run in ledger),
+                },
+                "noise": summary.noise(self.method.budgets, self.table, self.objective),
+                "next_run": None,
+                "warnings": [*self.corpus.warnings, *self.table.notes, *self.diverged()],
+                "runs": [summary.run_row(run, self.objective) for run in ledger],
+            }
+        )
 
     def diverged(self) -> list[str]:
         """A warning for each run without a result."""

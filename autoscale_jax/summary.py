@@ -140,12 +140,19 @@ def proposal_row(proposal: Proposal) -> dict[str, Any]:
     """One mixture and its intervals."""
     row = dataclasses.asdict(proposal)
     del row["details"]
-    return {key: finite(value) for key, value in row.items()}
+    return row
 
 
-def mixture_row(name: str, weights: Mapping[str, float], tokens: int) -> dict[str, Any]:
-    """A mixture that no law proposed."""
-    return {"method": name, "tokens": tokens, "weights": dict(weights), "low": {}, "high": {}}
+def mixture_row(
+    name: str, weights: Mapping[str, float], tokens: int, candidates: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A mixture beside the proposal, with the objective that the same laws predict for it."""
+    return {
+        "method": name,
+        "tokens": tokens,
+        "weights": dict(weights),
+        "predicted_objective": candidates.get(name, {}).get("predicted_objective"),
+    }
 
 
 def verification_row(run: Run, mixture: str, objective: Objective) -> dict[str, Any]:

@@ -53,8 +53,10 @@ def gains(objective_MxS: Mapping[str, Mapping[int, float]], mixture: str) -> dic
     leave over, pooled over all mixtures, is the noise of a paired difference (t-intervals).
     Seeds that any mixture lacks (a diverged run) are left out for all.
     """
+    if mixture not in objective_MxS:
+        return {}
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in objective_MxS.values())))
-    if mixture not in objective_MxS or not seeds:
+    if not seeds:
         return {}
     names = list(objective_MxS)
     log_MxS = np.log([[objective_MxS[name][seed] for seed in seeds] for name in names])

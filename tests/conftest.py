@@ -1,16 +1,14 @@
 """A tiny corpus and recipe that trains in a blink, shared by the tests of training and studies."""
 
-import os
-
-# before jax starts: enough simulated devices for the sharding tests
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
-
+import jax
 import numpy as np
 import pytest
 
 from autoscale_jax.data import prepare
 from autoscale_jax.models.gpt2 import GPT2Config
 from autoscale_jax.train.recipe import Recipe
+
+jax.config.update("jax_num_cpu_devices", 2)  # for the tests of sharding and slots
 
 WORDS = {
     "birds": "heron wren egret finch swift plover dunlin avocet".split(),

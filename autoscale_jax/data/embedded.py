@@ -21,18 +21,14 @@ from pathlib import Path
 
 from autoscale_jax.specs import BadInput
 
-DEFAULT = ("code", "docs", "headers", "unicode", "numbers")
-
 # Enough for each domain to outlast a small study, and little enough to prepare within seconds.
 _DOMAIN_CHARS = 5_000_000
 # A few very long files must not be the domain, nor its held-out part.
 _FILE_CHARS = 16_000
-_REQUIRED = ("absl-py", "flax", "grain", "jax", "jaxopt", "matplotlib", "ml-collections", "numpy",
-             "optax", "orbax-checkpoint", "rich", "scipy", "tensorboardX", "tensorflow-datasets",
-             "tokenizers", "zstandard")  # fmt: skip
+_PACKAGES = ("flax", "jax", "jaxlib", "matplotlib", "numpy", "optax", "pyarrow", "scipy")
 
 
-def embedded_documents(domains: Sequence[str] = DEFAULT) -> dict[str, list[str]]:
+def embedded_documents(domains: Sequence[str]) -> dict[str, list[str]]:
     """Documents by domain, in a fixed order; `BUILDERS` names the domains there are."""
     out = {}
     for name in domains:
@@ -46,7 +42,7 @@ def identity() -> dict[str, str]:
     """What the documents are a function of: versions, and the code of this file."""
     versions = {"python": platform.python_version(), "unicode": unicodedata.unidata_version}
     versions["code"] = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    return versions | {d.name: d.version for d in _installed()}
+    return versions | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def _first(documents: Iterable[str], limit: int) -> Iterator[str]:
@@ -102,7 +98,6 @@ _SOURCE = ("jax", "numpy", "scipy", "matplotlib", "flax", "optax", "")
 _NO_TESTS = r"^(?!.*/(tests?|idlelib|_?vendor|.*_ops_gen|encodings|lib2to3)/).*(?<!_test)\.py$"
 _DOCSTRING = re.compile(r'^[ \t]*[rR]?"""(.*?)"""|^[ \t]*[rR]?\'\'\'(.*?)\'\'\'', re.M | re.S)
 _COMMENT_LINE = re.compile(r"^[ \t]*#.*\n", re.M)
-_COMMENT_RUN = re.compile(r"(?:^[ \t]*#.*\n){2,}", re.M)
 _BLANK_LINES = re.compile(r"\n\s*\n+")
 _C_LICENCE = re.compile(r"\A\s*(?:/\*.*?\*/\s*|(?://[^\n]*\n\s*)+)", re.S)
 
@@ -152,179 +147,18 @@ def _unicode() -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _names() -> Iterator[str]:
-    """Names of characters only, a sentence a line."""
-    for start in range(0, 0x110000, 64):
-        names = (unicodedata.name(chr(c), "") for c in range(start, start + 64))
-        yield "\n".join(n for n in names if n and not n.startswith(("CJK ", "HANGUL S", "TANGUT ")))
-
-
-def _metadata() -> Iterator[str]:
-    """Package descriptions and licences, each paragraph once."""
-    seen: set[str] = set()
-    for distribution in _installed():
-        for file in sorted(distribution.files or ()):
-            if not re.search(r"dist-info/.*(METADATA|LICEN|COPYING|NOTICE|AUTHORS)", str(file)):
-                continue
-            new = []
-            text = Path(str(file.locate())).read_text("utf-8", errors="replace")
-            for paragraph in text.split("\n\n"):
-                key = " ".join(paragraph.split())
-                if key not in seen:
-                    seen.add(key)
-                    new.append(paragraph)
-            yield from _parts("\n\n".join(new))
-
-
-def _codecs() -> Iterator[str]:
-    """Character tables of the standard library's codecs."""
-    for text in _texts(("encodings",), r"\.py$"):
-        yield from _parts(text, 8000, most=1_000_000)
-
-
-def _pem() -> Iterator[str]:
-    """Root certificates in base64."""
-    for text in _texts(("certifi",), r"\.pem$"):
-        yield from re.findall(r"-----BEGIN CERTIFICATE-----\n(.*?)-----END", text, re.S)
-
-
-def _tests() -> Iterator[str]:
-    """Unit tests of numpy and scipy."""
-    for text in _texts(("numpy", "scipy"), r"/tests/.*\.py$"):
-        yield from _parts(text, 16000)
-
-
-def _comments() -> Iterator[str]:
-    """Comments of two lines and more, a file's together."""
-    for text in _texts((*_SOURCE, "tensorflow_datasets", "pygments"), r"\.py$"):
-        runs = [r for r in _COMMENT_RUN.findall(text) if not re.search("Copyright|License", r)]
-        yield re.sub(r"^[ \t]*#+ ?", "", "\n".join(runs), flags=re.M)[:_FILE_CHARS]
-
-
-def _stubs() -> Iterator[str]:
-    """Type stubs."""
-    packages = ("numpy", "matplotlib", "tensorstore", "jaxlib", "scipy", "google", "pyarrow")
-    for text in _texts(packages, r"\.pyi$"):
-        yield from _parts(text, 16000)
-
-
 def _numbers() -> Iterator[str]:
     """Tables of numbers that tests check against."""
     for text in _texts(("scipy", "numpy", "matplotlib"), r"\.(dat|csv|arff)$|/data/.*\.txt$"):
-        yield from _parts(text, 4000)
-
-
-def _checksums() -> Iterator[str]:
-    """Addresses, sizes and hashes of public data sets."""
-    for text in _texts(("tensorflow_datasets",), r"url_checksums/.*\.txt$|checksums\.tsv$"):
-        yield from _parts(text, 4000)
-
-
-def _labels() -> Iterator[str]:
-    """Class labels and file lists of public data sets."""
-    for text in _texts(("tensorflow_datasets",), r"^(?!.*url_checksums).*\.txt$"):
-        yield from _parts(text, 4000)
-
-
-def _datasets() -> Iterator[str]:
-    """Descriptions of public data sets and their BibTeX entries."""
-    yield from _texts(("tensorflow_datasets",), r"\.(md|bib)$")
-
-
-def _tfds_code() -> Iterator[str]:
-    """Dataset definitions."""
-    for text in _texts(("tensorflow_datasets",), r"\.py$"):
-        yield text[:_FILE_CHARS]
-
-
-def _fonts() -> Iterator[str]:
-    """Font metrics."""
-    for text in _texts(("matplotlib",), r"\.afm$"):
-        yield from _parts(text, 4000, most=1_000_000)
-
-
-def _cython() -> Iterator[str]:
-    """Cython sources."""
-    for text in _texts(("scipy", "pyarrow", "numpy"), r"\.(pyx|pxd|pxi)$"):
-        yield from _parts(text, 16000)
-
-
-def _mlir() -> Iterator[str]:
-    """Generated bindings of compiler dialects."""
-    for text in _texts(("jaxlib",), r"_ops_gen\.py$"):
-        yield from _parts(text, 4000, most=1_000_000)
-
-
-def _protos() -> Iterator[str]:
-    """Protocol buffer definitions."""
-    for text in _texts(("google", "tensorboardX", "orbax"), r"\.proto$"):
-        yield _C_LICENCE.sub("", text)
-
-
-def _lexers() -> Iterator[str]:
-    """Word lists and grammars of syntax highlighters."""
-    for text in _texts(("pygments",), r"/lexers/.*\.py$"):
-        yield from _parts(text, 4000)
-
-
-def _glyphs() -> Iterator[str]:
-    """Tables of fontTools."""
-    for text in _texts(("fontTools",), r"/(unicodedata|encodings|agl|cu2qu|ttLib/tables).*\.py$"):
-        yield from _parts(text, 4000, most=128_000)
-
-
-def _cpp() -> Iterator[str]:
-    """C++ sources of pyarrow and C generated by Cython."""
-    for text in _texts(("fontTools", "pyarrow", "wrapt"), r"\.(c|cc)$"):
-        yield from _parts(text, 8000, most=1_024_000)
-
-
-def _parts(text: str, size: int = 8000, most: int = 64_000) -> Iterator[str]:
-    """The first `most` characters, `size` to a document."""
-    for i in range(0, min(len(text), most), size):
-        yield text[i : min(i + size, most)]
-
-
-def _installed() -> list[importlib.metadata.Distribution]:
-    """What this project needs, directly or not: test tools beside it must not change the corpus."""
-    todo = list(_REQUIRED)
-    found: dict[str, importlib.metadata.Distribution] = {}
-    while todo:
-        name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
-        if name in found:
-            continue
-        try:
-            found[name] = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # required on another platform or Python only
-        for requirement in found[name].requires or ():
-            if "extra ==" not in requirement:
-                todo.append(re.match(r"[\w.-]+", requirement)[0])  # type: ignore[index]
-    return [found[name] for name in sorted(found)]
+        for start in range(0, min(len(text), 4 * _FILE_CHARS), 4000):
+            yield text[start : start + 4000]
 
 
 BUILDERS: dict[str, Callable[[], Iterator[str]]] = {
-    "checksums": _checksums,
     "code": _code,
-    "codecs": _codecs,
-    "comments": _comments,
-    "cpp": _cpp,
-    "cython": _cython,
-    "datasets": _datasets,
     "docs": _docs,
-    "fonts": _fonts,
-    "glyphs": _glyphs,
     "headers": _headers,
-    "labels": _labels,
-    "lexers": _lexers,
-    "metadata": _metadata,
-    "mlir": _mlir,
-    "names": _names,
     "numbers": _numbers,
-    "pem": _pem,
-    "protos": _protos,
-    "stubs": _stubs,
-    "tests": _tests,
-    "tfds_code": _tfds_code,
     "unicode": _unicode,
 }
+DEFAULT = tuple(BUILDERS)

@@ -22,34 +22,40 @@ def _start(points: Points, own_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 @dataclasses.dataclass(frozen=True)
 class AdditivePower:
-    """L_e = E_e + sum_i c_ei (x_i + k_e)^-g_e, c >= 0: Eq. 2 with a shared exponent.
+    """L_e = E_e + sum_i c_ei (x_i + k_e)^-g_ei, c >= 0: Eq. 2 with amplitudes, all losses at once.
 
-    theta = (E, log k, log g, c_1..c_K). k is bounded away from 0, where the law has a pole.
+    theta = (E, log k, c_1..c_K, log g_1..g_K). Evaluation domains share each training domain's
+    exponent but for a ridged rest. k is bounded away from 0, where the law has a pole.
     """
 
     name: str = dataclasses.field(default="additive power", compare=False)
 
     def curve(self, theta_P: Any, x_K: Any, size: Any) -> Any:
-        logs_K = jnp.log(x_K + jnp.exp(theta_P[1]))
-        return theta_P[0] + theta_P[3:] @ jnp.exp(-jnp.exp(theta_P[2]) * logs_K)
+        c_K, log_g_K = jnp.split(theta_P[2:], 2)
+        return theta_P[0] + c_K @ jnp.exp(
+            -jnp.exp(log_g_K) * jnp.log(x_K + jnp.exp(theta_P[1]))
+        )
 
     def init(self, points: Points, own_E: np.ndarray) -> Problem:
         lowest_E, range_E, own_ExK = _start(points, own_E)
         e, k = own_ExK.shape
-        low_ExP, high_ExP = np.zeros((e, 3 + k)), np.zeros((e, 3 + k))
-        low_ExP[:, 1:3], high_ExP[:, 1:3] = (-4, -4), (3, 1)
-        high_ExP[:, 0], high_ExP[:, 3:] = 0.999 * lowest_E, 30.0
-        mean_ExP, sd_ExP = np.zeros((e, 3 + k)), np.full((e, 3 + k), np.inf)
-        mean_ExP[:, 1:3], sd_ExP[:, 1:3] = (np.log(0.3), np.log(0.3)), (1.0, 0.3)
-        sd_ExP[:, 3:] = np.where(own_ExK, np.inf, range_E[:, None])
+        c, g = slice(2, 2 + k), slice(2 + k, 2 + 2 * k)
+        low_ExP, high_ExP = np.zeros((e, 2 + 2 * k)), np.zeros((e, 2 + 2 * k))
+        low_ExP[:, 1], high_ExP[:, 1] = -4, 3
+        low_ExP[:, g], high_ExP[:, g] = -4, 1
+        high_ExP[:, 0], high_ExP[:, c] = 0.999 * lowest_E, 30.0
+        mean_ExP, sd_ExP = np.zeros((e, 2 + 2 * k)), np.full((e, 2 + 2 * k), np.inf)
+        mean_ExP[:, 1], sd_ExP[:, 1] = np.log(0.3), 1.0
+        mean_ExP[:, g], sd_ExP[:, g] = np.log(0.3), 0.3
+        sd_ExP[:, c] = np.where(own_ExK, np.inf, range_E[:, None])
         starts = []
         for share, exponent in ((0.3, 0.2), (0.6, 0.5)):
             theta_ExP = mean_ExP.copy()
-            theta_ExP[:, 0], theta_ExP[:, 2] = share * lowest_E, np.log(exponent)
+            theta_ExP[:, 0], theta_ExP[:, g] = share * lowest_E, np.log(exponent)
             rest_E = (1 - share) * lowest_E
-            theta_ExP[:, 3:] = np.where(own_ExK, rest_E[:, None], 0.1 * range_E[:, None])
+            theta_ExP[:, c] = np.where(own_ExK, rest_E[:, None], 0.1 * range_E[:, None])
             starts.append(theta_ExP)
-        pooled_P = np.arange(3 + k) == 2
+        pooled_P = np.arange(2 + 2 * k) >= 2 + k
         return Problem(np.stack(starts, 1), low_ExP, high_ExP, mean_ExP, sd_ExP, pooled_P)
 
 

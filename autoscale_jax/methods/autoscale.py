@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from autoscale_jax import fit
 from autoscale_jax.methods.ddo import DDO
@@ -15,13 +16,13 @@ from autoscale_jax.specs import Proposal, RunSpec
 class AutoScale:
     """Asks for every budget's DDO runs and proposes from all of them together.
 
-    `rule` is `fit.recommend`'s method: "autoscale" is the paper's, "joint" fits one law to all
-    budgets, "auto" chooses by held-out error at the larger scale.
+    `rule` is `fit.recommend`'s method: "autoscale" is the paper's, "auto" fits several laws to all
+    budgets and averages those with the least held-out error at the larger scale.
     """
 
     budgets: tuple[DDO, ...]
-    rule: str
-    objective: str
+    rule: Literal["auto", "autoscale"]
+    objective: fit.Objective
     eval_weights: Mapping[str, float] | None
     natural: Mapping[str, float]
     floor: float

@@ -99,8 +99,12 @@ class Trainer:
             message=problem,
         )
 
+    def _seed(self, spec: RunSpec) -> int:
+        """One number from the study's seed and the run's: studies share no run's randomness."""
+        return self.recipe.seed * 1_000_003 + spec.seed
+
     def _start(self, spec: RunSpec, checkpoint: RunCheckpoint) -> _Position:
-        fresh = self._init(self.recipe.seed + spec.seed)
+        fresh = self._init(self._seed(spec))
         saved = checkpoint.restore(fresh)
         if saved is None:
             return _Position(fresh, [], 0.0)
@@ -112,7 +116,7 @@ class Trainer:
     ) -> tuple[_Position, str]:
         """The final position, and what stopped the run early ("" if nothing did)."""
         recipe = self.recipe
-        length, seed = recipe.model.seq_len, recipe.seed + spec.seed
+        length, seed = recipe.model.seq_len, self._seed(spec)
         data = batches(self.corpus, spec.tokens, length, recipe.batch_size, seed)
         total_steps, step_tokens = len(data), recipe.batch_size * length
         eval_steps = max(1, round(recipe.eval_every_tokens / step_tokens))

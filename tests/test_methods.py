@@ -1,0 +1,56 @@
+"""DDO's design against Algorithm 1; asking is a pure function of the table."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscale_jax.execute import Synthetic
+from autoscale_jax.methods import DDO, AutoScale
+from autoscale_jax.runs import RunTable
+
+NAMES = ("art", "law", "sea")
+
+
+def power_world(tokens_K):
+    """Each domain's loss falls with its own tokens only."""
+    return 2 + (tokens_K / 1000 + 0.1) ** -0.3
+
+
+def autoscale(rule="autoscale", **changes):
+    budgets = tuple(DDO(NAMES, n) for n in (30_000, 120_000))
+    settings = {
+        "rule": rule,
+        "objective": "mean_perplexity",
+        "eval_weights": None,
+        "natural": dict.fromkeys(NAMES, 1 / 3),
+        "floor": 0.02,
+        "samples": 50,
+        "seed": 0,
+    }
+    return AutoScale(budgets=budgets, **(settings | changes))
+
+
+@given(st.integers(300, 10**9), st.integers(2, 9), st.integers(1, 4))
+def test_design_is_algorithm_1(budget, m, seeds):
+    ddo = DDO(tuple(f"d{i}" for i in range(m)), budget, base_seeds=seeds)
+    specs = ddo.design()
+    base = specs[0].tokens
+    assert len(specs) == 2 * m + seeds
+    assert sum(base.values()) == budget
+    assert max(base.values()) - min(base.values()) <= 1
+    for i, name in enumerate(ddo.domains):
+        for spec, scale in zip(specs[seeds + 2 * i : seeds + 2 * i + 2], (3, 1 / 3), strict=True):
+            assert abs(spec.tokens[name] - base[name] * scale) <= 0.5
+            assert all(spec.tokens[other] == base[other] for other in base if other != name)
+
+
+def test_asks_only_for_what_the_table_lacks():
+    method, table = autoscale(), RunTable()
+    wanted = method.ask(table)
+    assert len(wanted) == 2 * (2 * 3 + 3)
+    for run in Synthetic(power_world, NAMES)(wanted[:5]):
+        table.add(run)
+    assert method.ask(table) == wanted[5:]
+    assert method.ask(table) == method.ask(table)
+    for run in Synthetic(power_world, NAMES)(wanted[5:]):
+        table.add(run)
+    assert method.ask(table) == []
