@@ -70,7 +70,22 @@ def saturated_world(rng: np.random.Generator, k: int) -> World:
     return World(k, lambda n: floor + share * (base.loss(n) - floor))
 
 
-KINDS = {"effective": effective_world, "additive": additive_world, "saturated": saturated_world}
+def undertrained_world(rng: np.random.Generator, k: int) -> World:
+    """An effective-data world where short runs lose something in every domain: in no law's form."""
+    base = effective_world(rng, k, 0.05)
+    lost = rng.uniform(0.1, 0.4, k)
+    return World(
+        k,
+        lambda n: base.loss(n) + lost * (np.asarray(n).sum(-1, keepdims=True) / 1e5) ** -0.6,
+    )
+
+
+KINDS = {
+    "effective": effective_world,
+    "additive": additive_world,
+    "saturated": saturated_world,
+    "undertrained": undertrained_world,
+}
 
 
 def ddo_tokens(k: int, budgets: tuple[float, ...], replicates: int = 3) -> np.ndarray:
