@@ -34,7 +34,8 @@ All of it at once, from a `RunTable` or `RunArrays` to a `Proposal` (takes secon
 
 with method="auto" (laws ranked at the larger scale and averaged), "autoscale" (the paper's rule),
 "keep" (its optimum at the largest budget) or a law's name; `str(fit.select(table))` shows the
-ranking of the laws.
+ranking of the laws, `fit.next_run(table, 10e9)` what to train next, and
+`python -m autoscale_jax.fit RUNS.csv --tokens=10e9` does it on the command line.
 """
 
 from autoscale_jax.fit.ddo import DDOResult, ddo_optimum
@@ -44,10 +45,13 @@ from autoscale_jax.fit.extrapolation import (
     extrapolate,
     extrapolate_scales,
 )
+from autoscale_jax.fit.gp import GaussianProcess, fit_gp
+from autoscale_jax.fit.next_run import NextRun, next_run
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
 from autoscale_jax.fit.power import PowerLaw, PowerLawFit, fit_power_law
 from autoscale_jax.fit.recommend import recommend
+from autoscale_jax.fit.repetition import effective_tokens, epoch_caps, matched_pools
 from autoscale_jax.fit.selection import LAWS, Selection, select
 from autoscale_jax.fit.simplex import Mixture, optimal_mixture
 
@@ -55,7 +59,9 @@ __all__ = [
     "LAWS",
     "DDOResult",
     "Extrapolation",
+    "GaussianProcess",
     "Mixture",
+    "NextRun",
     "Objective",
     "PaperRule",
     "PowerLaw",
@@ -63,9 +69,14 @@ __all__ = [
     "Selection",
     "autoscale_ladder",
     "ddo_optimum",
+    "effective_tokens",
+    "epoch_caps",
     "extrapolate",
     "extrapolate_scales",
+    "fit_gp",
     "fit_power_law",
+    "matched_pools",
+    "next_run",
     "objective_value",
     "optimal_mixture",
     "paper_rule",

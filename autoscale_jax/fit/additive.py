@@ -32,9 +32,7 @@ class AdditivePower:
 
     def curve(self, theta_P: Any, x_K: Any, size: Any) -> Any:
         c_K, log_g_K = jnp.split(theta_P[2:], 2)
-        return theta_P[0] + c_K @ jnp.exp(
-            -jnp.exp(log_g_K) * jnp.log(x_K + jnp.exp(theta_P[1]))
-        )
+        return theta_P[0] + c_K @ jnp.exp(-jnp.exp(log_g_K) * jnp.log(x_K + jnp.exp(theta_P[1])))
 
     def init(self, points: Points, own_E: np.ndarray) -> Problem:
         lowest_E, range_E, own_ExK = _start(points, own_E)

@@ -13,13 +13,14 @@ import numpy as np
 from autoscale_jax.fit.law import FittedLaw
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.precision import scope
+from autoscale_jax.fit.repetition import effective_tokens
 from autoscale_jax.fit.simplex import Mixture, minimise
 
 
 class Averaged(NamedTuple):
     """Mean of several laws' losses with shares that sum to 1; a law itself."""
 
-    laws: tuple[FittedLaw, ...]
+    laws: tuple[Any, ...]
     shares_M: Any
     scale_K: Any
 
@@ -29,8 +30,9 @@ class Averaged(NamedTuple):
         return sum(each[1:], each[0])
 
 
-def predict_samples(laws_S: FittedLaw, tokens_K: Any) -> Any:
-    """(S, E) losses at one mixture under every sample of a law."""
+def predict_samples(laws_S: FittedLaw, tokens_K: Any, unique_K: Any) -> Any:
+    """(S, E) losses at one mixture of finite data under every sample of a law."""
+    tokens_K = effective_tokens(tokens_K, unique_K)
     return jax.vmap(lambda theta: dataclasses.replace(laws_S, theta_ExP=theta).predict(tokens_K))(
         laws_S.theta_ExP
     )
@@ -44,12 +46,21 @@ def utility(loss: Any, objective: Objective, v_E: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("objective",))
 def _sample_optima(
-    laws_S: FittedLaw, tokens: Any, lower_K: Any, upper_K: Any, v_E: Any, objective: Objective
+    laws_S: FittedLaw,
+    tokens: Any,
+    lower_K: Any,
+    upper_K: Any,
+    unique_K: Any,
+    v_E: Any,
+    objective: Objective,
 ) -> Mixture:
     def solve(theta: Any) -> Mixture:
         law = dataclasses.replace(laws_S, theta_ExP=theta)
         start_K = jnp.full(lower_K.shape, 1 / lower_K.shape[0])
-        f = lambda w_K: utility(law.predict(w_K * tokens), objective, v_E)  # noqa: E731
+
+        def f(w_K: Any) -> Any:
+            return utility(law.predict(effective_tokens(w_K * tokens, unique_K)), objective, v_E)
+
         return minimise(f, start_K, lower_K, upper_K)
 
     return jax.vmap(solve)(laws_S.theta_ExP)
@@ -58,11 +69,11 @@ def _sample_optima(
 @functools.partial(jax.jit, static_argnames=("objective",))
 def _expected_optimum(
     members: tuple[FittedLaw, ...], shares_M: Any, tokens: Any, lower_K: Any, upper_K: Any,
-    v_E: Any, objective: Objective,
+    unique_K: Any, v_E: Any, objective: Objective,
 ) -> Mixture:  # fmt: skip
     def f(w_K: Any) -> Any:
         values = [
-            utility(predict_samples(laws_S, w_K * tokens), objective, v_E).mean() * share
+            utility(predict_samples(laws_S, w_K * tokens, unique_K), objective, v_E).mean() * share
             for laws_S, share in zip(members, shares_M, strict=True)
         ]
         return sum(values[1:], values[0])
@@ -72,9 +83,14 @@ def _expected_optimum(
 
 
 @functools.partial(jax.jit, static_argnames=("objective",))
-def _values(laws_S: FittedLaw, tokens_MxK: Any, v_E: Any, objective: Objective) -> Any:
-    loss = jax.vmap(lambda tokens_K: predict_samples(laws_S, tokens_K))(tokens_MxK)
+def _values(
+    laws_S: FittedLaw, tokens_MxK: Any, unique_K: Any, v_E: Any, objective: Objective
+) -> Any:
+    loss = jax.vmap(lambda tokens_K: predict_samples(laws_S, tokens_K, unique_K))(tokens_MxK)
     return objective_value(loss, objective, v_E)
+
+
+_predictions = jax.jit(predict_samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +101,7 @@ class Ensemble:
     shares_M: np.ndarray
     objective: Objective
     v_E: np.ndarray
+    unique_K: np.ndarray
 
     def rows(self) -> list[np.ndarray]:
         """Which samples of each member stand for it, so that all drawn samples count the same."""
@@ -95,16 +112,14 @@ class Ensemble:
     def expected_optimum(self, tokens: float, lower_K: Any, upper_K: Any) -> np.ndarray:
         """(K,) the mixture that minimises the expected (log) objective over laws and samples."""
         with scope():
-            found = _expected_optimum(
-                self._arrays(), jnp.asarray(self.shares_M), jnp.asarray(tokens, dtype=float),
-                jnp.asarray(lower_K), jnp.asarray(upper_K), jnp.asarray(self.v_E), self.objective,
-            )  # fmt: skip
+            args = self._floats(self.shares_M, tokens, lower_K, upper_K, self.unique_K, self.v_E)
+            found = _expected_optimum(self._arrays(), *args, self.objective)
             return np.asarray(found.weights_K)
 
     def sample_optima(self, tokens: float, lower_K: Any, upper_K: Any) -> np.ndarray:
         """(D, K) each drawn sample's own optimum."""
         with scope():
-            args = [jnp.asarray(v, dtype=float) for v in (tokens, lower_K, upper_K, self.v_E)]
+            args = self._floats(tokens, lower_K, upper_K, self.unique_K, self.v_E)
             found = [_sample_optima(m, *args, self.objective).weights_K for m in self._arrays()]
             return np.concatenate(
                 [np.asarray(w)[rows] for w, rows in zip(found, self.rows(), strict=True)]
@@ -113,13 +128,22 @@ class Ensemble:
     def values(self, tokens_MxK: np.ndarray) -> np.ndarray:
         """(M, D) objective of each mixture under each drawn sample."""
         with scope():
-            tokens = jnp.asarray(tokens_MxK, dtype=float)
-            found = [
-                _values(m, tokens, jnp.asarray(self.v_E), self.objective) for m in self._arrays()
-            ]
+            args = self._floats(tokens_MxK, self.unique_K, self.v_E)
+            found = [_values(m, *args, self.objective) for m in self._arrays()]
             return np.concatenate(
                 [np.asarray(v)[:, rows] for v, rows in zip(found, self.rows(), strict=True)], 1
             )
+
+    def predictions(self, tokens_K: np.ndarray) -> np.ndarray:
+        """(D, E) losses of one run under each drawn sample."""
+        with scope():
+            args = self._floats(tokens_K, self.unique_K)
+            found = [np.asarray(_predictions(m, *args)) for m in self._arrays()]
+            return np.concatenate([v[rows] for v, rows in zip(found, self.rows(), strict=True)])
+
+    @staticmethod
+    def _floats(*values: Any) -> list[jax.Array]:
+        return [jnp.asarray(v, dtype=float) for v in values]
 
     def _arrays(self) -> tuple[FittedLaw, ...]:
         return jax.tree.map(lambda v: jnp.asarray(v, dtype=float), self.members)

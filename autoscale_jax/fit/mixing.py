@@ -37,7 +37,7 @@ class DataMixing:
         low_ExP[:, 2:4], high_ExP[:, 2:4] = -5, 1
         mean_ExP, sd_ExP = np.zeros((e, 4 + k)), np.full((e, 4 + k), np.inf)
         mean_ExP[:, 2:4], sd_ExP[:, 2:4] = np.log(0.2), 0.5
-        sd_ExP[:, 4:] = 3.0
+        sd_ExP[:, 4:] = 10.0
         starts = []
         for share in (0.3, 0.8):
             theta_ExP = mean_ExP.copy()

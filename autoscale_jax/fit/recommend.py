@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
-from autoscale_jax.fit.budgets import budgets_of
 from autoscale_jax.fit.ensemble import Ensemble
-from autoscale_jax.fit.objective import Objective, eval_weights_of, objective_value
+from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
-from autoscale_jax.fit.selection import LAWS, Selection, check_arrays, select
-from autoscale_jax.fit.simplex import bounds_of
+from autoscale_jax.fit.selection import LAWS, Selection
+from autoscale_jax.fit.study import Study, by_name, judge_of, study_of
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Proposal, RunArrays
 
@@ -28,23 +26,8 @@ Method = Literal[
     "additive log",
     "data mixing",
 ]
-# Laws that "auto" compares; each costs some seconds of compilation.
-CANDIDATES = ("effective data", "effective data, little transfer", "additive power")
 SURE = 0.95  # a mixture this likely to beat the reference is not shrunk towards it
-FAR = 1.5  # targets beyond this multiple of a table's one budget are extrapolation
 APART = 0.2  # width of the 90% interval of a weight difference above which it is undecided
-
-
-@dataclasses.dataclass(frozen=True)
-class _Study:
-    """A checked question: arrays, target, bounds and objective."""
-
-    arrays: RunArrays
-    tokens: float
-    lower_K: np.ndarray
-    upper_K: np.ndarray
-    v_E: np.ndarray
-    objective: Objective
 
 
 def recommend(
@@ -56,6 +39,8 @@ def recommend(
     eval_weights: Mapping[str, float] | None = None,
     lower: float | Mapping[str, float] | None = None,
     upper: float | Mapping[str, float] | None = None,
+    unique: Mapping[str, float] | None = None,
+    max_epochs: float = 4.0,
     noise: float | None = None,
     reference: str | Mapping[str, float] = "uniform",
     natural: Mapping[str, float] | None = None,
@@ -71,6 +56,8 @@ def recommend(
         paper's rule; "keep" its optimum at the largest budget. All are judged by the same laws.
       objective: see `objective_value`; `eval_weights` weighs the evaluation domains, by name.
       lower, upper: floors and caps on the weights, one number or by name.
+      unique: unique tokens there are, by name; they cap weights at `max_epochs` epochs, and
+        repeated tokens count as in `effective_tokens`.
       noise: sd of one run's loss in nats; by default from replicates, else from residuals.
       reference: the mixture to beat and to fall back on: "uniform", "natural" or weights by name.
       natural: weights in proportion to the data there is, for comparison.
@@ -87,18 +74,18 @@ def recommend(
     """
     if method not in get_args(Method):
         raise BadInput(f"method = {method!r}: give one of {', '.join(get_args(Method))}")
-    arrays = table.arrays() if isinstance(table, RunTable) else table
-    study = _study(arrays, tokens, objective, eval_weights, lower, upper)
-    judge = select(
-        arrays, objective=objective, eval_weights=study.v_E,
-        laws=(method,) if method in LAWS else CANDIDATES, noise=noise, samples=samples, seed=seed,
-    )  # fmt: skip
-    ensemble = Ensemble(
-        tuple(fit.laws_S for fit in judge.fits.values()),
-        np.array(list(judge.shares.values())),
-        objective,
-        study.v_E,
+    study = study_of(
+        table,
+        tokens,
+        objective=objective,
+        eval_weights=eval_weights,
+        lower=lower,
+        upper=upper,
+        unique=unique,
+        max_epochs=max_epochs,
     )
+    laws = (method,) if method in LAWS else ()
+    judge, ensemble = judge_of(study, laws, noise, samples, seed)
     optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
     best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)
     others = _references(study, reference, natural)
@@ -106,7 +93,7 @@ def recommend(
     if rule is not None:
         others |= {"keep": rule.keep_K, "autoscale": rule.weights_K}
     else:
-        largest = float(arrays.tokens_RxK.sum(1).max())
+        largest = float(study.arrays.tokens_RxK.sum(1).max())
         others["keep"] = ensemble.expected_optimum(largest, study.lower_K, study.upper_K)
     if method in ("autoscale", "keep"):
         assert rule is not None
@@ -116,7 +103,7 @@ def recommend(
 
 
 def _proposal(
-    study: _Study, method: str, judge: Selection, ensemble: Ensemble, best_K: np.ndarray,
+    study: Study, method: str, judge: Selection, ensemble: Ensemble, best_K: np.ndarray,
     optima_DxK: np.ndarray, others: dict[str, np.ndarray], rule: PaperRule | None,
 ) -> Proposal:  # fmt: skip
     """Shrink towards the reference as far as the gain is unsure, and say all of it."""
@@ -188,7 +175,7 @@ def _gain(reference_D: np.ndarray, value_D: np.ndarray) -> np.ndarray:
 
 
 def _warnings(
-    study: _Study, judge: Selection, optima_DxK: np.ndarray, trust: float, sure: float,
+    study: Study, judge: Selection, optima_DxK: np.ndarray, trust: float, sure: float,
     rule: PaperRule | None,
 ) -> list[str]:  # fmt: skip
     names = study.arrays.domains
@@ -223,44 +210,8 @@ def _warnings(
     return lines
 
 
-def _study(
-    arrays: RunArrays,
-    tokens: float,
-    objective: Objective,
-    eval_weights: Any,
-    lower: Any,
-    upper: Any,
-) -> _Study:
-    check_arrays(arrays)
-    if not np.isfinite(tokens) or tokens <= 0:
-        raise BadInput(f"tokens = {tokens}: give the target's training tokens, above 0")
-    k = len(arrays.domains)
-    if k < 2:
-        raise BadInput(f"domains: {k} named: a mixture needs two at least")
-    floor_K = _by_name(lower, arrays.domains, "lower", 0.0)
-    cap_K = _by_name(upper, arrays.domains, "upper", 1.0)
-    lower_K, upper_K = bounds_of(floor_K, cap_K, k, arrays.domains)
-    largest = float(np.max(arrays.tokens_RxK.sum(1)))
-    if len(budgets_of(np.asarray(arrays.tokens_RxK, float))) < 2 and tokens > FAR * largest:
-        raise BadInput(
-            f"tokens = {tokens:.4g}: the table has one scale only (runs up to {largest:.4g}); add "
-            "runs at another budget, or ask for a target within it"
-        )
-    v_E = eval_weights_of(eval_weights, arrays.eval_domains)
-    return _Study(arrays, float(tokens), lower_K, upper_K, v_E, objective)
-
-
-def _by_name(bound: Any, names: tuple[str, ...], field: str, default: float) -> np.ndarray:
-    if isinstance(bound, Mapping):
-        for name in bound:
-            if name not in names:
-                raise BadInput(f"{field}[{name!r}]: no such domain; there are {', '.join(names)}")
-        return np.array([float(bound.get(name, default)) for name in names])
-    return np.full(len(names), default if bound is None else float(bound))
-
-
 def _references(
-    study: _Study, reference: str | Mapping[str, float], natural: Mapping[str, float] | None
+    study: Study, reference: str | Mapping[str, float], natural: Mapping[str, float] | None
 ) -> dict[str, np.ndarray]:
     """The reference first, then uniform and natural; each as it is, bounds or not."""
     k, names = len(study.arrays.domains), study.arrays.domains
@@ -278,14 +229,14 @@ def _references(
 
 
 def _mixture(weights: Mapping[str, float], names: tuple[str, ...], field: str) -> np.ndarray:
-    w_K = _by_name(weights, names, field, 0.0)
+    w_K = by_name(weights, names, field, 0.0)
     if not np.isfinite(w_K).all() or (w_K < 0).any() or abs(w_K.sum() - 1) > 1e-3:
         raise BadInput(f"{field} = {dict(weights)}: weights are 0 or more and sum to 1")
     return w_K / w_K.sum()
 
 
 def _paper(
-    study: _Study, noise: float | None, samples: int, seed: int, *, required: bool
+    study: Study, noise: float | None, samples: int, seed: int, *, required: bool
 ) -> PaperRule | None:
     """The paper's rule where the runs are DDO's."""
     tokens_RxK = np.asarray(study.arrays.tokens_RxK, dtype=np.float64)

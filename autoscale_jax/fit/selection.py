@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from autoscale_jax.fit.additive import AdditiveLog, AdditivePower
 from autoscale_jax.fit.budgets import budgets_of
 from autoscale_jax.fit.effective import EffectiveData
 from autoscale_jax.fit.ensemble import Averaged
-from autoscale_jax.fit.law import Law, LawFit, Points, fit_law, predict
+from autoscale_jax.fit.gp import GaussianProcess, fit_gp
+from autoscale_jax.fit.law import FittedLaw, Law, LawFit, Points, fit_law, predict
 from autoscale_jax.fit.mixing import DataMixing
 from autoscale_jax.fit.noise import Noise, noise_of
 from autoscale_jax.fit.objective import Objective, eval_weights_of, objective_value
+from autoscale_jax.fit.precision import scope
 from autoscale_jax.specs import BadInput, RunArrays
 
 LAWS: dict[str, Law] = {
@@ -23,8 +28,10 @@ LAWS: dict[str, Law] = {
     "additive log": AdditiveLog(),
     "data mixing": DataMixing(),
 }
-GOOD = 1.3  # laws within this factor of the best error are averaged
-FOLDS = 4
+GP = "gaussian process"
+NAMES = (*LAWS, GP)
+GOOD = 1.5  # laws within this factor of the best error are averaged
+FOLDS, MANY = 4, 100  # folds of runs at one budget; with many runs the first fold will do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Selection:
 
     law: Averaged
     fits: dict[str, LawFit]
+    process: GaussianProcess | None
     shares: dict[str, float]
     contrast: dict[str, float]
     mae: dict[str, float]
@@ -85,8 +93,8 @@ def select(
       BadInput: a name that is not in `LAWS`, too few runs, losses that are not finite.
     """
     for name in laws:
-        if name not in LAWS:
-            raise BadInput(f"law {name!r}: give one of {', '.join(LAWS)}")
+        if name not in NAMES:
+            raise BadInput(f"law {name!r}: give one of {', '.join(NAMES)}")
     check_arrays(table)
     v_E = eval_weights_of(eval_weights, table.eval_domains)
     own_E = own_domains(table)
@@ -94,30 +102,30 @@ def select(
         noise = noise_of(table, own_E, noise)
     points = points_of(table, noise)
     folds, held_out = _folds(points)
-    names = laws or tuple(LAWS)
+    names = laws or NAMES
     contrast, mae = {}, {}
     for name in names:
         contrast[name], mae[name] = (
-            _errors(LAWS[name], points, own_E, folds, objective, v_E)
-            if len(names) > 1
-            else (0.0, 0.0)
+            _errors(name, points, own_E, folds, objective, v_E) if len(names) > 1 else (0.0, 0.0)
         )
     best = min(contrast.values())
     good = [n for n in names if contrast[n] <= GOOD * best]
     inverse = np.array([1 / max(contrast[n], 1e-9) ** 2 for n in good])
     shares = dict(zip(good, (inverse / inverse.sum()).tolist(), strict=True))
-    fits = {
-        n: fit_law(
-            LAWS[n], points, own_E, samples=samples, correlation=noise.correlation, seed=seed
-        )
-        for n in good
-    }
-    law = Averaged(
-        tuple(fits[n].fitted for n in good),
-        np.array(list(shares.values())),
-        fits[good[0]].fitted.scale_K,
-    )
-    return Selection(law, fits, shares, contrast, mae, held_out, noise)
+    options: dict[str, Any] = {"samples": samples, "correlation": noise.correlation, "seed": seed}
+    fits = {n: fit_law(LAWS[n], points, own_E, **options) for n in good if n != GP}
+    process = fit_gp(points) if GP in good else None
+    fitted = [process if n == GP else fits[n].fitted for n in good]
+    scale_K = np.full(points.tokens_RxK.shape[1], points.scale)
+    law = Averaged(tuple(fitted), np.array(list(shares.values())), scale_K)
+    return Selection(law, fits, process, shares, contrast, mae, held_out, noise)
+
+
+def losses(law: Averaged | FittedLaw | GaussianProcess, tokens_RxK: np.ndarray) -> np.ndarray:
+    """(R, E) predicted losses at token counts, in float64, outside of a trace."""
+    with scope():
+        law = jax.tree.map(lambda v: jnp.asarray(v, dtype=float), law)
+        return np.asarray(law.predict(jnp.asarray(tokens_RxK, dtype=float)))
 
 
 def _folds(points: Points) -> tuple[list[np.ndarray], str]:
@@ -127,12 +135,13 @@ def _folds(points: Points) -> tuple[list[np.ndarray], str]:
     if smaller >= 4:
         total = np.median(points.tokens_RxK[groups[-1]].sum(1))
         return [groups[-1]], f"{len(groups[-1])} runs at the largest budget (about {total:.3g})"
+    folds = FOLDS if len(points.tokens_RxK) < MANY else 1
     order = np.random.default_rng(0).permutation(len(points.tokens_RxK))
-    return [order[i::FOLDS] for i in range(FOLDS)], f"{FOLDS} folds of runs at one budget"
+    return [order[i::FOLDS] for i in range(folds)], f"{folds} of {FOLDS} folds at one budget"
 
 
 def _errors(
-    law: Law, points: Points, own_E: np.ndarray, folds: list[np.ndarray], objective: Objective,
+    name: str, points: Points, own_E: np.ndarray, folds: list[np.ndarray], objective: Objective,
     v_E: np.ndarray,
 ) -> tuple[float, float]:  # fmt: skip
     """Contrast and mean absolute error over the held-out rows."""
@@ -140,8 +149,12 @@ def _errors(
     for rows in folds:
         sd_RxE = points.sd_RxE.copy()
         sd_RxE[rows] = np.inf  # left out, at the same shapes: no recompilation
-        fitted = fit_law(law, points._replace(sd_RxE=sd_RxE), own_E).fitted
-        predicted = predict(fitted, points.tokens_RxK[rows])
+        rest = points._replace(sd_RxE=sd_RxE)
+        if name == GP:
+            predicted = losses(fit_gp(rest), points.tokens_RxK[rows])
+        else:
+            fitted = fit_law(LAWS[name], rest, own_E).fitted
+            predicted = predict(fitted, points.tokens_RxK[rows])
         error = np.log(objective_value(predicted, objective, v_E)) - np.log(
             objective_value(points.loss_RxE[rows], objective, v_E)
         )

@@ -1,0 +1,118 @@
+"""Which run to do next: the one that lowers the proposal's expected regret most per FLOP."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from autoscale_jax.fit.budgets import budgets_of
+from autoscale_jax.fit.ddo import find_design
+from autoscale_jax.fit.ensemble import Ensemble
+from autoscale_jax.fit.noise import Noise
+from autoscale_jax.fit.objective import Objective
+from autoscale_jax.fit.study import Study, judge_of, study_of
+from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import BadInput, RunArrays
+
+MIXTURES = 60  # mixtures that the proposal may become, thinned from the samples' optima
+
+
+@dataclasses.dataclass(frozen=True)
+class NextRun:
+    """A run that could be done.
+
+    `regret` is what it is expected to take off the proposal's expected regret (in the log
+    objective), `flops` its cost.
+    """
+
+    label: str
+    tokens: Mapping[str, float]
+    regret: float
+    flops: float
+
+    @property
+    def worth(self) -> float:
+        """Expected fall of regret per FLOP."""
+        return self.regret / self.flops
+
+
+def next_run(
+    table: RunTable | RunArrays,
+    tokens: float,
+    *,
+    objective: Objective = "mean_perplexity",
+    eval_weights: Mapping[str, float] | None = None,
+    lower: float | Mapping[str, float] | None = None,
+    upper: float | Mapping[str, float] | None = None,
+    noise: float | None = None,
+    factors: tuple[float, ...] = (3.0, 1 / 3),
+    flops_per_token: float = 1.0,
+    samples: int = 200,
+    seed: int = 0,
+) -> list[NextRun]:
+    """Candidates (domain x factor x budget, and a replicate of each base), the best first.
+
+    The laws' samples are reweighted by what each candidate might show; its value is the expected
+    fall of the regret of the mixture one would then choose (knowledge gradient, per FLOP).
+
+    Args:
+      flops_per_token: cost of a training token; 6 x parameters for a dense transformer.
+      The rest as in `recommend`.
+
+    Raises:
+      BadInput: as `recommend`, and for factors that are not above 0.
+    """
+    for factor in factors:
+        if not np.isfinite(factor) or factor <= 0 or factor == 1:
+            raise BadInput(f"factors: {factor}: give numbers above 0 other than 1")
+    study = study_of(
+        table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper
+    )
+    judge, ensemble = judge_of(study, (), noise, samples, seed)
+    optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
+    best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)
+    thinned = optima_DxK[np.linspace(0, len(optima_DxK) - 1, MIXTURES).astype(int)]
+    mixtures_MxK = np.vstack([best_K, thinned])
+    value_MxD = np.log(ensemble.values(mixtures_MxK * study.tokens))
+    regret_MxD = value_MxD - value_MxD.min(0)
+    found = []
+    for label, tokens_K in _candidates(study, factors):
+        fall = _fall(ensemble, judge.noise, tokens_K, regret_MxD)
+        named = dict(zip(study.arrays.domains, tokens_K.tolist(), strict=True))
+        found.append(NextRun(label, named, fall, float(tokens_K.sum() * flops_per_token)))
+    return sorted(found, key=lambda run: -run.worth)
+
+
+def _candidates(study: Study, factors: tuple[float, ...]) -> list[tuple[str, np.ndarray]]:
+    """Labels and (K,) tokens of every candidate."""
+    tokens_RxK = np.asarray(study.arrays.tokens_RxK, dtype=np.float64)
+    found = []
+    for rows in budgets_of(tokens_RxK):
+        try:
+            base_K = find_design(tokens_RxK[rows]).base_tokens_K
+        except BadInput:  # a free design: its mean mixture stands for a base
+            base_K = tokens_RxK[rows].mean(0)
+        budget = f"{base_K.sum():.4g} tokens"
+        found.append((f"base at {budget}", base_K))
+        for i, name in enumerate(study.arrays.domains):
+            for factor in factors:
+                changed_K = np.where(np.arange(len(base_K)) == i, base_K * factor, base_K)
+                found.append((f"{name} x{factor:.3g} at {budget}", changed_K))
+    return found
+
+
+def _fall(ensemble: Ensemble, noise: Noise, tokens_K: np.ndarray, regret_MxD: np.ndarray) -> float:
+    """Expected fall of the chosen mixture's mean regret when a run's losses become known."""
+    z_DxE = ensemble.predictions(tokens_K) / noise.sd_E
+    # One run's noise is correlated between evaluation domains: compare in whitened coordinates.
+    e = z_DxE.shape[1]
+    correlation = np.full((e, e), noise.correlation) + (1 - noise.correlation) * np.eye(e)
+    z_DxE = np.linalg.solve(np.linalg.cholesky(correlation), z_DxE.T).T
+    square_DxD = ((z_DxE[:, None] - z_DxE) ** 2).sum(-1)
+    # Outcome and sample both carry noise: averaged over it, distances count half.
+    weight_DxD = np.exp(-0.25 * square_DxD)
+    weight_DxD /= weight_DxD.sum(1, keepdims=True)
+    after_DxM = weight_DxD @ regret_MxD.T
+    return float(max(regret_MxD.mean(1).min() - after_DxM.min(1).mean(), 0.0))

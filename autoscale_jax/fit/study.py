@@ -1,0 +1,103 @@
+"""A question to a table of runs, checked, and the laws and samples that answer it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autoscale_jax.fit.budgets import budgets_of
+from autoscale_jax.fit.ensemble import Ensemble
+from autoscale_jax.fit.objective import Objective, eval_weights_of
+from autoscale_jax.fit.repetition import epoch_caps
+from autoscale_jax.fit.selection import Selection, check_arrays, select
+from autoscale_jax.fit.simplex import bounds_of
+from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import BadInput, RunArrays
+
+# Laws that are compared by default; each costs some seconds of compilation.
+CANDIDATES = ("effective data", "effective data, little transfer", "additive power")
+FAR = 1.5  # targets beyond this multiple of a table's one budget are extrapolation
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A checked question: runs, target, bounds (K,), unique tokens (K,) and objective."""
+
+    arrays: RunArrays
+    tokens: float
+    lower_K: np.ndarray
+    upper_K: np.ndarray
+    unique_K: np.ndarray
+    v_E: np.ndarray
+    objective: Objective
+
+
+def study_of(
+    table: RunTable | RunArrays,
+    tokens: float,
+    *,
+    objective: Objective = "mean_perplexity",
+    eval_weights: Mapping[str, float] | None = None,
+    lower: float | Mapping[str, float] | None = None,
+    upper: float | Mapping[str, float] | None = None,
+    unique: Mapping[str, float] | None = None,
+    max_epochs: float = 4.0,
+) -> Study:
+    """Check a question. Caps are the stricter of `upper` and unique tokens times epochs.
+
+    Raises:
+      BadInput: bad numbers in the table, unknown names, bounds without a mixture, one scale only.
+    """
+    arrays = table.arrays() if isinstance(table, RunTable) else table
+    check_arrays(arrays)
+    if not np.isfinite(tokens) or tokens <= 0:
+        raise BadInput(f"tokens = {tokens}: give the target's training tokens, above 0")
+    k = len(arrays.domains)
+    if k < 2:
+        raise BadInput(f"domains: {k} named: a mixture needs two at least")
+    floor_K = by_name(lower, arrays.domains, "lower", 0.0)
+    cap_K = by_name(upper, arrays.domains, "upper", 1.0)
+    unique_K = by_name(unique, arrays.domains, "unique", np.inf)
+    if unique is not None:
+        cap_K = np.minimum(cap_K, epoch_caps(unique_K, tokens, max_epochs))
+    lower_K, upper_K = bounds_of(floor_K, cap_K, k, arrays.domains)
+    largest = float(np.max(arrays.tokens_RxK.sum(1)))
+    if len(budgets_of(np.asarray(arrays.tokens_RxK, float))) < 2 and tokens > FAR * largest:
+        raise BadInput(
+            f"tokens = {tokens:.4g}: the table has one scale only (runs up to {largest:.4g}); add "
+            "runs at another budget, or ask for a target within it"
+        )
+    v_E = eval_weights_of(eval_weights, arrays.eval_domains)
+    return Study(arrays, float(tokens), lower_K, upper_K, unique_K, v_E, objective)
+
+
+def judge_of(
+    study: Study, laws: tuple[str, ...], noise: float | None, samples: int, seed: int
+) -> tuple[Selection, Ensemble]:
+    """Selected laws and their samples, for a study."""
+    judge = select(
+        study.arrays,
+        objective=study.objective,
+        eval_weights=study.v_E,
+        laws=laws or CANDIDATES,
+        noise=noise,
+        samples=samples,
+        seed=seed,
+    )
+    members = tuple(fit.laws_S for fit in judge.fits.values())
+    shares_M = np.array([judge.shares[name] for name in judge.fits])
+    ensemble = Ensemble(members, shares_M, study.objective, study.v_E, study.unique_K)
+    return judge, ensemble
+
+
+def by_name(bound: Any, names: tuple[str, ...], field: str, default: float) -> np.ndarray:
+    """(K,) values from one number, a mapping by name or None."""
+    if isinstance(bound, Mapping):
+        for name in bound:
+            if name not in names:
+                raise BadInput(f"{field}[{name!r}]: no such domain; there are {', '.join(names)}")
+        return np.array([float(bound.get(name, default)) for name in names])
+    return np.full(len(names), default if bound is None else float(bound))

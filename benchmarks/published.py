@@ -1,0 +1,261 @@
+"""Published runs replayed: every law side by side on four published tables.
+
+    python benchmarks/published.py [--json FILE] [--only ddo,regmix,redpajama,5mix]
+
+Reads ../shared/data/runs beside the repository; a table that is not there is skipped, saying so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from autoscale_jax import fit
+from autoscale_jax.specs import RunArrays
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "runs"
+DDO = "autoscale_ddo_gpt2large_1p2B.csv"
+PUBLISHED = (1.62475, 0.2, 1.27415, 1.17980, 1.85190, 0.63716, 0.23224)
+# The source's "overall" loss: weights of the 22 evaluation sets.
+OVERALL = {
+    "github": 0.095293, "pile_cc": 0.157022, "books3": 0.126543, "philpapers": 0.005015,
+    "openwebtext2": 0.090664, "pubmed_abstracts": 0.023920, "dm_mathematics": 0.021605,
+    "pg19": 0.018519, "freelaw": 0.054398, "hackernews": 0.007330, "europarl": 0.008102,
+    "opensubtitles": 0.015818, "pubmed_central": 0.125, "wikipedia_en": 0.037423,
+    "stackexchange": 0.055170, "bookcorpus2": 0.006944, "enron_emails": 0.001157,
+    "nih_exporter": 0.001929, "youtubesubtitles": 0.009645, "ubuntu_irc": 0.008102,
+    "arxiv": 0.101852, "uspto_backgrounds": 0.028549,
+}  # fmt: skip
+STEP = 4096 * 256  # tokens
+EXTREME = "207"  # the run that the source's own code leaves out
+Rows = list[dict[str, Any]]
+
+
+def read(name: str) -> list[dict[str, str]]:
+    with (DATA / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def arrays_of(rows: list[dict[str, str]], tokens: list[float]) -> RunArrays:
+    """Rows of a table as arrays; weights are renormalised."""
+    mixed = [c for c in rows[0] if c.startswith("w_")]
+    losses = [c for c in rows[0] if c.startswith("loss_")]
+    w_RxK = np.array([[float(r[c]) for c in mixed] for r in rows])
+    w_RxK /= w_RxK.sum(1, keepdims=True)
+    return RunArrays(
+        domains=tuple(c[2:] for c in mixed),
+        eval_domains=tuple(c[5:] for c in losses),
+        names_R=tuple(r["run"] for r in rows),
+        tokens_RxK=w_RxK * np.array(tokens)[:, None],
+        loss_RxE=np.array([[float(r[c]) for c in losses] for r in rows]),
+        seed_R=np.zeros(len(rows), dtype=int),
+    )
+
+
+def take(arrays: RunArrays, rows: np.ndarray) -> RunArrays:
+    return RunArrays(
+        arrays.domains, arrays.eval_domains, tuple(arrays.names_R[i] for i in rows),
+        arrays.tokens_RxK[rows], arrays.loss_RxE[rows], arrays.seed_R[rows],
+    )  # fmt: skip
+
+
+def ddo() -> Rows:
+    """The official DDO example: weights relative to uniform (sum 7) by branch, x and floor."""
+    ppl = {r["run"]: float(r["ppl_average"]) for r in read(DDO)}
+    names = tuple(r["run"].split(":")[0] for r in read(DDO) if r["run"].endswith(":x1/3"))
+    value_R = np.array(
+        [ppl["base"], *(ppl[f"{n}:x1/3"] for n in names), *(ppl[f"{n}:x3"] for n in names)]
+    )
+    out: Rows = []
+    for x, branch, floor in (
+        (1 / 5, "steep", 0.2), (1 / 5, "flat", 0.2), (1 / 3, "steep", 0.2), (1 / 3, "flat", 0.2),
+        (1 / 5, "steep", 0.0), (1 / 5, "flat", 0.0),
+    ):  # fmt: skip
+        tokens_RxK = np.ones((15, 7))
+        tokens_RxK[1:8][np.eye(7, dtype=bool)] = x
+        tokens_RxK[8:][np.eye(7, dtype=bool)] = 3
+        found = fit.ddo_optimum(
+            tokens_RxK, value_R, lower=floor / 7, branch=branch, noise=0.005, samples=1000,
+            names=names,
+        )  # fmt: skip
+        low_K, high_K = np.percentile(7 * found.weights_SxK, [5, 95], axis=0)
+        row: dict[str, Any] = {"x": round(x, 3), "branch": branch, "floor": floor}
+        row |= {n: f"{7 * w:.5f}" for n, w in zip(names, found.weights_K, strict=True)}
+        row["from published"] = f"{np.abs(7 * found.weights_K - PUBLISHED).max():.1e}"
+        row["90% at .5% noise"] = " ".join(
+            f"{a:.2f}-{b:.2f}" for a, b in zip(low_K, high_K, strict=True)
+        )
+        out.append(row)
+    return out
+
+
+def regmix() -> Rows:
+    """Laws fitted to 512 runs of a 1M model, judged on 256 mixtures at 1M and at 60M."""
+    rows, large = read("regmix_1m.csv"), read("regmix_60m.csv")
+    train = arrays_of([r for r in rows if r["split"] == "train"], [1e9] * 512)
+    test = arrays_of([r for r in rows if r["split"] == "test"], [1e9] * 256)
+    loss_60m = arrays_of(large, [1e9] * 256).loss_RxE
+    predictions: dict[str, np.ndarray] = {}
+    chosen, seconds = laws_and_selection(train, test.tokens_RxK, predictions, None)
+    try:
+        predictions["LightGBM"] = lightgbm(train, test)
+    except ImportError:
+        print("LightGBM is not installed: pip install lightgbm for that row")
+    out: Rows = []
+    for name, loss_RxE in predictions.items():
+        out.append(
+            {
+                "law": name,
+                "1M MAE": round(float(np.abs(loss_RxE - test.loss_RxE).mean()), 4),
+                "1M rho": round(mean_rho(loss_RxE, test.loss_RxE), 4),
+                "60M rho": round(mean_rho(loss_RxE, loss_60m), 4),
+                "s": round(seconds.get(name, 0.0), 1),
+            }
+        )
+    print(chosen)
+    return out
+
+
+def mean_rho(predicted_RxE: np.ndarray, loss_RxE: np.ndarray) -> float:
+    pairs = zip(predicted_RxE.T, loss_RxE.T, strict=True)
+    return float(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
+
+
+def lightgbm(train: RunArrays, test: RunArrays) -> np.ndarray:
+    """RegMix's own regressor with its published settings, one for each evaluation domain."""
+    import lightgbm as lgb
+
+    columns = []
+    for e in range(len(train.eval_domains)):
+        model = lgb.LGBMRegressor(
+            num_iterations=1000, learning_rate=1e-2, seed=42, verbosity=-1, num_threads=1
+        )
+        model.fit(train.tokens_RxK / 1e9, train.loss_RxE[:, e])
+        columns.append(model.predict(test.tokens_RxK / 1e9))
+    return np.stack(columns, 1)
+
+
+def laws_and_selection(
+    train: RunArrays, tokens_RxK: np.ndarray, out: dict[str, np.ndarray], v_E: Any
+) -> tuple[fit.Selection, dict[str, float]]:
+    """Each law alone and `fit.select`'s choice, as predicted losses; seconds of each."""
+    from autoscale_jax.fit.noise import noise_of
+    from autoscale_jax.fit.selection import NAMES, losses, own_domains
+
+    noise, seconds = noise_of(train, own_domains(train)), {}
+    for name in NAMES:
+        began = time.perf_counter()
+        law = fit.select(train, laws=(name,), noise=noise).law
+        out[name] = losses(law, tokens_RxK)
+        seconds[name] = time.perf_counter() - began
+    began = time.perf_counter()
+    chosen = fit.select(train, objective="mean_loss", eval_weights=v_E, noise=noise)
+    out["selected"] = losses(chosen.law, tokens_RxK)
+    seconds["selected"] = time.perf_counter() - began
+    return chosen, seconds
+
+
+def mixing_laws(name: str, splits: int) -> Rows:
+    """A quarter of the mixtures held out at 70M, 30k steps; then 20k -> 30k; then 70M -> 160M."""
+    rows = [r for r in read(name) if r["run"] != EXTREME and all(v != "" for v in r.values())]
+
+    def at(size: str, step: int) -> RunArrays:
+        mine = [r for r in rows if r["model_size"] == size and int(r["step"]) == step]
+        return arrays_of(mine, [float(step * STEP)] * len(mine))
+
+    final, earlier = at("70M", 30000), at("70M", 20000)
+    v_E = np.array([OVERALL[n] for n in final.eval_domains])
+    v_E = v_E / v_E.sum()
+    error: dict[str, list[float]] = {}
+    later: dict[str, list[float]] = {}
+    for split in range(splits):
+        order = np.random.default_rng(split).permutation(len(final.names_R))
+        held, kept = np.split(order, [round(len(order) / 4)])
+        test, predictions = take(final, held), {}
+        laws_and_selection(take(final, kept), test.tokens_RxK, predictions, v_E)
+        for law, loss_RxE in predictions.items():
+            error.setdefault(law, []).append(np.abs((loss_RxE - test.loss_RxE) @ v_E).mean())
+        # Trained to 10k-20k steps on the kept mixtures, judged at 30k steps on the held-out ones.
+        names = {final.names_R[i] for i in kept}
+        steps = sorted({int(r["step"]) for r in rows if 10000 <= int(r["step"]) <= 20000})
+        early = [r for r in rows if r["model_size"] == "70M" and r["run"] in names]
+        early = [r for r in early if int(r["step"]) in steps]
+        seen = arrays_of(early, [float(int(r["step"]) * STEP) for r in early])
+        if split < 3:
+            predictions = {}
+            laws_and_selection(seen, test.tokens_RxK, predictions, v_E)
+            for law, loss_RxE in predictions.items():
+                miss = np.abs((loss_RxE - test.loss_RxE) @ v_E).mean()
+                later.setdefault(law, []).append(miss)
+    out: Rows = [
+        {
+            "law": law,
+            "overall MAE": round(float(np.mean(error[law])), 4),
+            "20k->30k MAE": round(float(np.mean(later[law])), 4),
+        }
+        for law in error
+    ]
+    large = at("160M", 30000) if any(r["model_size"] == "160M" for r in rows) else None
+    if large is not None:
+        predictions = {}
+        laws_and_selection(final, large.tokens_RxK, predictions, v_E)
+        truth_R = large.loss_RxE @ v_E
+        for row in out:
+            overall_R = predictions[row["law"]] @ v_E
+            row["160M rho"] = round(float(spearmanr(overall_R, truth_R).statistic), 3)
+            row["160M regret"] = round(float(truth_R[overall_R.argmin()] - truth_R.min()), 4)
+    assert len(earlier.names_R)
+    return out
+
+
+def show(title: str, rows: Rows) -> None:
+    print(f"\n{title}")
+    columns = list(rows[0])
+    width = {c: max(len(c), *(len(str(r.get(c, ""))) for r in rows)) for c in columns}
+    print("  ".join(c.rjust(width[c]) for c in columns))
+    for row in rows:
+        print("  ".join(str(row.get(c, "")).rjust(width[c]) for c in columns))
+
+
+TABLES = {
+    "ddo": (DDO, "DDO, GPT-2 Large, 1.2B tokens: weights relative to uniform", ddo),
+    "regmix": ("regmix_1m.csv", "RegMix: 512 runs at 1M", regmix),
+    "redpajama": (
+        "mixinglaws_redpajama.csv",
+        "Data Mixing Laws, RedPajama, 70M",
+        lambda: mixing_laws("mixinglaws_redpajama.csv", 10),
+    ),
+    "5mix": (
+        "mixinglaws_5mix_70M.csv",
+        "Data Mixing Laws, 5 Pile domains, 70M",
+        lambda: mixing_laws("mixinglaws_5mix_70M.csv", 5),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", default=",".join(TABLES))
+    args = parser.parse_args()
+    found: dict[str, Rows] = {}
+    for key in args.only.split(","):
+        file, title, run = TABLES[key]
+        if not (DATA / file).exists():
+            print(f"skipped {key}: {DATA / file} is not there")
+            continue
+        found[key] = run()
+        show(title, found[key])
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
