@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from autoscale_jax.pipeline import run_study

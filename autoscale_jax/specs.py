@@ -1,4 +1,4 @@
-"""The nouns of a mixture study: domains, runs and proposals. Domains go by name, never by position."""
+"""The nouns of a mixture study: domains, runs, proposals. Domains go by name, never position."""
 
 from __future__ import annotations
 

@@ -9,150 +9,106 @@ from typing import Any
 
 import numpy as np
 
-from autoscale_jax import verify
-from autoscale_jax.fit import DDOResult
-from autoscale_jax.methods import DDO
-from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import Proposal, Run, RunSpec
+from autoscale_jax import evidence, verify, workdir
+from autoscale_jax.fit.objective import eval_weights_of
+from autoscale_jax.specs import Proposal, Run
+from autoscale_jax.study import Study
 
 Objective = Callable[[Mapping[str, float]], float]
-CURVE_POINTS = 40
 
 
-def laws(ddo: DDO, result: DDOResult, runs: Sequence[Run], objective: Objective) -> list[dict]:
-    """Each domain's measured points at one budget and the curve of Eq. 2 through them."""
-    base = result.law.base_tokens_K
-    rows = []
-    for k, name in enumerate(ddo.domains):
-        of_domain = [
-            run
-            for run in runs
-            if all(
-                run.spec.tokens[other] == round(base[i])
-                for i, other in enumerate(ddo.domains)
-                if other != name
-            )
-        ]
-        x_C = np.geomspace(base[k] / ddo.factor / 1.3, base[k] * ddo.factor * 1.3, CURVE_POINTS)
-        tokens_CxK = np.where(np.arange(len(base)) == k, x_C[:, None], base)
-        curve_C = np.asarray(result.law.predict(tokens_CxK))[:, 0]
-        rows.append(
-            {
-                "budget": ddo.budget,
-                "domain": name,
-                "points": [
-                    {
-                        "tokens": run.spec.tokens[name],
-                        "objective": objective(run.loss),
-                        "seed": run.spec.seed,
-                    }
-                    for run in of_domain
-                ],
-                "curve": [
-                    {"tokens": float(x), "objective": float(y)}
-                    for x, y in zip(x_C, curve_C, strict=True)
-                ],
-                "formula": "objective / base = (N0 + N / base tokens)^-b + c",
-                "params": {
-                    "N0": float(result.fit.offset[k]),
-                    "b": float(result.fit.exponent[k]),
-                    "c": float(result.fit.constant[k]),
-                },
-                "ok": bool(result.fit.ok[k]),
-                "decided": bool(result.fit.decided[k]),
-                "note": "",
-            }
-        )
-    return rows
-
-
-def trajectory(
-    ddos: Sequence[DDO], optima: Sequence[DDOResult], proposal: Proposal
-) -> list[dict[str, Any]]:
-    """The best mixture against the token scale: measured at the budgets, proposed at the target."""
-    points = []
-    for ddo, optimum in zip(ddos, optima, strict=True):
-        some = optimum.weights_SxK if len(optimum.weights_SxK) else optimum.weights_K[None]
-        low_K, high_K = np.quantile(some, [0.05, 0.95], axis=0)
-        points.append(
-            {
-                "tokens": ddo.budget,
-                "weights": dict(zip(ddo.domains, optimum.weights_K.tolist(), strict=True)),
-                "low": dict(zip(ddo.domains, low_K.tolist(), strict=True)),
-                "high": dict(zip(ddo.domains, high_K.tolist(), strict=True)),
-                "kind": "measured optimum",
-            }
-        )
-    last = {
-        "weights": dict(proposal.weights),
-        "low": dict(proposal.low),
-        "high": dict(proposal.high),
-    }
-    points.append({"tokens": proposal.tokens, **last, "kind": "extrapolated"})
-    return points
-
-
-def effects(ddo: DDO, runs: Sequence[Run]) -> dict[str, Any]:
-    """Change of each evaluation domain's loss when one domain's tokens go up, paired by seed."""
-    base = {run.spec.seed: run for run in runs if _is_base(ddo, run.spec)}
-    evals = sorted({name for run in runs for name in run.loss})
-    change = []
-    for name in ddo.domains:
-        most = max(spec.tokens[name] for spec in ddo.design())
-        raised = [r for r in runs if r.spec.tokens[name] == most and r.spec.seed in base]
-        pairs = [[r.loss[e] - base[r.spec.seed].loss[e] for e in evals] for r in raised]
-        change.append(np.mean(pairs, 0).tolist() if pairs else [None] * len(evals))
-    caption = (
-        f"change of held-out loss (nats per token) when a domain's tokens are multiplied by "
-        f"{ddo.factor:g} at {ddo.budget:,} tokens"
+def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ()) -> dict[str, Any]:
+    """What report.json holds (`report.schema.Study`), as far as the study has come."""
+    s, table, objective = study.config.study, study.table, study.objective
+    optima, warnings = evidence.optima(
+        study.method.budgets,
+        table,
+        objective,
+        floor=s.floor,
+        samples=s.samples,
+        seed=study.config.seed,
     )
-    return {
-        "domains": list(ddo.domains),
-        "eval_domains": evals,
-        "change": change,
-        "caption": caption,
+    verified = study.verified(proposal) if proposal else {}
+    gain, saved = gains_and_savings(verified, objective, "predicted")
+    ledger, largest = list(table), study.method.budgets[-1]
+    fitted = [(ddo, optima[ddo.budget]) for ddo in study.method.budgets if ddo.budget in optima]
+    weights_E = eval_weights_of(study.eval_weights, study.domains).tolist()
+    result = {
+        "title": "Data mixture study",
+        "config": workdir.flat(study.config.to_dict()),
+        "objective": {
+            "kind": s.objective,
+            "weights": dict(zip(study.domains, weights_E, strict=True)),
+        },
+        "domains": [
+            dataclasses.asdict(domain) | {"max_epochs": s.max_epochs}
+            for domain in study.corpus.domains
+        ],
+        "target_tokens": s.target_tokens,
+        "budgets": list(s.budgets),
+        "reference": "uniform",
+        "recommended": proposal.method if proposal else None,
+        "proposals": proposals(study, proposal) if proposal else [],
+        "trajectory": evidence.trajectory(fitted, proposal),
+        "laws": [
+            row
+            for ddo, fit in fitted
+            for row in evidence.laws(ddo, fit, ddo.runs(table), objective)
+        ],
+        "effects": evidence.effects(largest, largest.runs(table)),
+        "verification": [
+            verification_row(run, name, objective)
+            for name, runs in verified.items()
+            for run in runs
+        ],
+        "gain": gain,
+        "tokens_saved": saved,
+        "cost": cost(ledger, sum(map(len, verified.values()))),
+        "noise": evidence.noise(study.method.budgets, table, objective),
+        "next_run": None,
+        "warnings": [*problems, *study.corpus.warnings, *table.notes, *warnings, *diverged(ledger)],
+        "runs": [run_row(run, objective) for run in ledger],
     }
+    return finite(result)
 
 
-def noise(ddos: Sequence[DDO], table: RunTable, objective: Objective) -> dict[str, Any]:
-    """Spread of the objective over the base run's seeds, pooled over budgets as a relative sd."""
-    squares, freedom, level = 0.0, 0, math.nan
-    for ddo in ddos:
-        values = np.array([objective(r.loss) for r in ddo.runs(table) if _is_base(ddo, r.spec)])
-        if len(values):
-            squares += float(((np.log(values) - np.log(values).mean()) ** 2).sum())
-            freedom += len(values) - 1
-            level = float(values.mean())
-    relative = math.sqrt(squares / freedom) if freedom else None
-    return {
-        "objective_sd": None if relative is None else relative * level,
-        "relative_sd": relative,
-        "paired_sd": None,
-        "replicates": freedom + len(ddos),
-    }
-
-
-def _is_base(ddo: DDO, spec: RunSpec) -> bool:
-    return spec.tokens == ddo.design()[0].tokens
-
-
-def proposal_row(proposal: Proposal) -> dict[str, Any]:
-    """One mixture and its intervals."""
+def proposals(study: Study, proposal: Proposal) -> list[dict[str, Any]]:
+    """The proposal, then the mixtures beside it with the objective the same laws predict."""
     row = dataclasses.asdict(proposal)
-    del row["details"]
-    return row
+    candidates = row.pop("details")["candidates"]
+    mixtures = {"autoscale": candidates["autoscale"]["weights"]} | study.mixtures(proposal)
+    others = [
+        {
+            "method": name,
+            "tokens": proposal.tokens,
+            "weights": dict(weights),
+            "predicted_objective": candidates.get(name, {}).get("predicted_objective"),
+        }
+        for name, weights in mixtures.items()
+        if name not in ("predicted", proposal.method)
+    ]
+    return [row, *others]
 
 
-def mixture_row(
-    name: str, weights: Mapping[str, float], tokens: int, candidates: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A mixture beside the proposal, with the objective that the same laws predict for it."""
+def cost(ledger: Sequence[Run], verification_runs: int) -> dict[str, Any]:
+    """What the runs so far have taken."""
     return {
-        "method": name,
-        "tokens": tokens,
-        "weights": dict(weights),
-        "predicted_objective": candidates.get(name, {}).get("predicted_objective"),
+        "runs": len(ledger),
+        "proxy_runs": len(ledger) - verification_runs,
+        "verification_runs": verification_runs,
+        "tokens": sum(sum(run.realised.values()) for run in ledger),
+        "flops": sum(run.flops for run in ledger),
+        "seconds": sum(run.seconds for run in ledger),
     }
+
+
+def diverged(ledger: Sequence[Run]) -> list[str]:
+    """A warning for each run without a result."""
+    return [
+        f"{run.spec.label or run.key}: {run.status} ({run.message})"
+        for run in ledger
+        if run.status != "ok"
+    ]
 
 
 def verification_row(run: Run, mixture: str, objective: Objective) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class DDO:
         return [spec for spec in self.design() if table.find(spec) is None]
 
     def runs(self, table: RunTable) -> list[Run]:
-        """The runs of this budget that the table holds and that ended well, in the design's order."""
+        """The runs of this budget that ended well, in the design's order."""
         found = (table.find(spec) for spec in self.design())
         return [run for run in found if run is not None and run.status == "ok"]
 
@@ -58,7 +58,7 @@ class DDO:
         samples: int,
         seed: int,
     ) -> fit.DDOResult:
-        """This budget's optimal weights by Eq. 2 (`fit.ddo_optimum`), domains in `self.domains`' order.
+        """This budget's optimum by Eq. 2 (`fit.ddo_optimum`), in the order of `self.domains`.
 
         Raises `BadInput` when too many runs diverged for a domain's law.
         """

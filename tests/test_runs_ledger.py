@@ -8,8 +8,7 @@ import resource
 
 import pytest
 
-from autoscale_jax import ledger
-from autoscale_jax.runs import RunTable
+from autoscale_jax.runs import RunTable, ledger
 from autoscale_jax.specs import BadInput, CurvePoint, Run, RunSpec
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from test_ledger import fill, run
+from test_runs_ledger import fill, run
 
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput
@@ -61,7 +61,7 @@ def test_the_lock_ends_with_the_table(path):
 WRITER = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
-from test_ledger import run
+from test_runs_ledger import run
 from autoscale_jax.runs import RunTable
 table = RunTable.open({path!r})
 child = os.fork() if {fork} else 0

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscale_jax import tables
-from autoscale_jax.runs import RunTable
+from autoscale_jax.runs import RunTable, tidy
 from autoscale_jax.specs import BadInput, Run, RunSpec
 
 
@@ -189,5 +188,5 @@ def test_a_failed_write_leaves_the_old_file(csv, tmp_path, monkeypatch):
     path = csv("old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
-        tables.write_tidy([], path)
+        tidy.write_tidy([], path)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["t.csv"]

@@ -1,0 +1,156 @@
+"""What the proxy runs show: laws, optima, effects between domains, noise; as plain JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from autoscale_jax.fit import DDOResult
+from autoscale_jax.methods import DDO
+from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import BadInput, Proposal, Run, RunSpec
+
+Objective = Callable[[Mapping[str, float]], float]
+CURVE_POINTS = 40
+
+
+def optima(
+    ddos: Sequence[DDO],
+    table: RunTable,
+    objective: Objective,
+    floor: float,
+    samples: int,
+    seed: int,
+) -> tuple[dict[int, DDOResult], list[str]]:
+    """Each budget's optimum by the paper's law, and a warning for each without one."""
+    found, warnings = {}, []
+    for ddo in ddos:
+        try:
+            found[ddo.budget] = ddo.optimum(
+                table, objective, floor=floor, samples=samples, seed=seed
+            )
+        except BadInput as error:
+            warnings.append(f"no law at {ddo.budget:,} tokens: {error}")
+    return found, warnings
+
+
+def laws(ddo: DDO, result: DDOResult, runs: Sequence[Run], objective: Objective) -> list[dict]:
+    """Each domain's measured points at one budget and the curve of Eq. 2 through them."""
+    base = result.law.base_tokens_K
+    rows = []
+    for k, name in enumerate(ddo.domains):
+        of_domain = [
+            run
+            for run in runs
+            if all(
+                run.spec.tokens[other] == round(base[i])
+                for i, other in enumerate(ddo.domains)
+                if other != name
+            )
+        ]
+        x_C = np.geomspace(base[k] / ddo.factor / 1.3, base[k] * ddo.factor * 1.3, CURVE_POINTS)
+        tokens_CxK = np.where(np.arange(len(base)) == k, x_C[:, None], base)
+        curve_C = np.asarray(result.law.predict(tokens_CxK))[:, 0]
+        rows.append(
+            {
+                "budget": ddo.budget,
+                "domain": name,
+                "points": [
+                    {
+                        "tokens": run.spec.tokens[name],
+                        "objective": objective(run.loss),
+                        "seed": run.spec.seed,
+                    }
+                    for run in of_domain
+                ],
+                "curve": [
+                    {"tokens": float(x), "objective": float(y)}
+                    for x, y in zip(x_C, curve_C, strict=True)
+                ],
+                "formula": "objective / base = (N0 + N / base tokens)^-b + c",
+                "params": {
+                    "N0": float(result.fit.offset[k]),
+                    "b": float(result.fit.exponent[k]),
+                    "c": float(result.fit.constant[k]),
+                },
+                "ok": bool(result.fit.ok[k]),
+                "decided": bool(result.fit.decided[k]),
+                "note": "",
+            }
+        )
+    return rows
+
+
+def trajectory(
+    fitted: Sequence[tuple[DDO, DDOResult]], proposal: Proposal | None
+) -> list[dict[str, Any]]:
+    """The best mixture against the token scale: measured at the budgets, proposed at the target."""
+    points = []
+    for ddo, optimum in fitted:
+        some = optimum.weights_SxK if len(optimum.weights_SxK) else optimum.weights_K[None]
+        low_K, high_K = np.quantile(some, [0.05, 0.95], axis=0)
+        points.append(
+            {
+                "tokens": ddo.budget,
+                "weights": dict(zip(ddo.domains, optimum.weights_K.tolist(), strict=True)),
+                "low": dict(zip(ddo.domains, low_K.tolist(), strict=True)),
+                "high": dict(zip(ddo.domains, high_K.tolist(), strict=True)),
+                "kind": "measured optimum",
+            }
+        )
+    if proposal is None:
+        return points
+    last = {
+        "weights": dict(proposal.weights),
+        "low": dict(proposal.low),
+        "high": dict(proposal.high),
+    }
+    points.append({"tokens": proposal.tokens, **last, "kind": "extrapolated"})
+    return points
+
+
+def effects(ddo: DDO, runs: Sequence[Run]) -> dict[str, Any]:
+    """Change of each evaluation domain's loss when one domain's tokens go up, paired by seed."""
+    base = {run.spec.seed: run for run in runs if _is_base(ddo, run.spec)}
+    evals = sorted({name for run in runs for name in run.loss})
+    change = []
+    for name in ddo.domains:
+        most = max(spec.tokens[name] for spec in ddo.design())
+        raised = [r for r in runs if r.spec.tokens[name] == most and r.spec.seed in base]
+        pairs = [[r.loss[e] - base[r.spec.seed].loss[e] for e in evals] for r in raised]
+        change.append(np.mean(pairs, 0).tolist() if pairs else [None] * len(evals))
+    caption = (
+        f"change of held-out loss (nats per token) when a domain's tokens are multiplied by "
+        f"{ddo.factor:g} at {ddo.budget:,} tokens"
+    )
+    return {
+        "domains": list(ddo.domains),
+        "eval_domains": evals,
+        "change": change,
+        "caption": caption,
+    }
+
+
+def noise(ddos: Sequence[DDO], table: RunTable, objective: Objective) -> dict[str, Any]:
+    """Spread of the objective over the base run's seeds, pooled over budgets as a relative sd."""
+    squares, freedom, level = 0.0, 0, math.nan
+    for ddo in ddos:
+        values = np.array([objective(r.loss) for r in ddo.runs(table) if _is_base(ddo, r.spec)])
+        if len(values):
+            squares += float(((np.log(values) - np.log(values).mean()) ** 2).sum())
+            freedom += len(values) - 1
+            level = float(values.mean())
+    relative = math.sqrt(squares / freedom) if freedom else None
+    return {
+        "objective_sd": None if relative is None else relative * level,
+        "relative_sd": relative,
+        "paired_sd": None,
+        "replicates": freedom + len(ddos),
+    }
+
+
+def _is_base(ddo: DDO, spec: RunSpec) -> bool:
+    return spec.tokens == ddo.design()[0].tokens

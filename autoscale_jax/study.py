@@ -1,0 +1,108 @@
+"""What one study is: its domains, its method, the mixtures it compares, and what it may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from autoscale_jax import config as configs
+from autoscale_jax import verify
+from autoscale_jax.data import Corpus, check_supply, supply
+from autoscale_jax.fit.objective import eval_weights_of, objective_value
+from autoscale_jax.methods import DDO, AutoScale
+from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import Proposal, Run, RunSpec
+
+
+class Study:
+    """A config, a corpus and a ledger, and what follows from them."""
+
+    def __init__(self, config: ConfigDict, corpus: Corpus, table: RunTable) -> None:
+        self.config, self.corpus, self.table = config, corpus, table
+        self.domains = tuple(domain.name for domain in corpus.domains)
+        configs.check_domains(config, self.domains)
+        unique = {domain.name: domain.train_tokens for domain in corpus.domains}
+        self.natural = {name: n / sum(unique.values()) for name, n in unique.items()}
+        self.uniform = dict.fromkeys(self.domains, 1 / len(self.domains))
+        s = config.study
+        self.eval_weights = dict(s.eval_weights) if s.eval_weights else None
+        self.method = AutoScale(
+            budgets=tuple(
+                DDO(self.domains, budget, s.factor, s.base_seeds, s.perturbed_seeds)
+                for budget in s.budgets
+            ),
+            rule=s.method,
+            objective=s.objective,
+            eval_weights=self.eval_weights,
+            natural=self.natural,
+            floor=s.floor,
+            samples=s.samples,
+            seed=config.seed,
+        )
+
+    def objective(self, loss: Mapping[str, float]) -> float:
+        """The number that the study minimises, from held-out losses by evaluation domain."""
+        names = tuple(sorted(loss))
+        weights = eval_weights_of(self.eval_weights, names)
+        return float(
+            objective_value(
+                np.array([loss[name] for name in names]), self.config.study.objective, weights
+            )
+        )
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """Most weight a domain can have at the target, by its unique tokens and `max_epochs`."""
+        length, s = self.config.model.seq_len, self.config.study
+        return {
+            name: min(1.0, n * length * s.max_epochs / s.target_tokens)
+            for name, n in supply(self.corpus, length).items()
+        }
+
+    def check(self) -> None:
+        """Refuse, before anything trains, what no training could do. Raises `BadInput`."""
+        length, s = self.config.model.seq_len, self.config.study
+        fixed = verify.specs({"uniform": self.uniform}, s.target_tokens, 1)
+        for spec in [*(x for ddo in self.method.budgets for x in ddo.design()), *fixed]:
+            check_supply(self.corpus, spec.tokens, length, s.max_epochs)
+
+    def propose(self) -> Proposal:
+        return self.method.propose(self.table, self.config.study.target_tokens, self.caps)
+
+    def mixtures(self, proposal: Proposal) -> dict[str, dict[str, float]]:
+        """The mixtures that verification trains, by name."""
+        candidates = proposal.details["candidates"]
+        known = {
+            "uniform": self.uniform,
+            "natural": self.natural,
+            "keep": candidates["keep"]["weights"],
+            "autoscale": candidates["autoscale"]["weights"],
+            "predicted": dict(proposal.weights),
+        }
+        return {name: known[name] for name in self.config.verify.mixtures}
+
+    def planned_verification(self) -> list[RunSpec]:
+        """As many trainings as verification will need, for the ETA: not yet with their weights."""
+        names = dict.fromkeys(self.config.verify.mixtures, self.uniform)
+        return verify.specs(names, self.config.study.target_tokens, self.config.verify.seeds)
+
+    def verification(self, proposal: Proposal) -> list[RunSpec]:
+        s, seeds = self.config.study, self.config.verify.seeds
+        return verify.specs(self.mixtures(proposal), s.target_tokens, seeds)
+
+    def ask_verification(self, proposal: Proposal, table: RunTable) -> list[RunSpec]:
+        return [spec for spec in self.verification(proposal) if table.find(spec) is None]
+
+    def verified(self, proposal: Proposal) -> dict[str, list[Run]]:
+        """The trainings of verification that the ledger holds, by mixture."""
+        target, seeds = self.config.study.target_tokens, self.config.verify.seeds
+        return {
+            name: [
+                run
+                for spec in verify.specs({name: weights}, target, seeds)
+                if (run := self.table.find(spec)) is not None
+            ]
+            for name, weights in self.mixtures(proposal).items()
+        }

@@ -1,0 +1,59 @@
+"""Each field that cannot be right is refused by name, value and remedy."""
+
+import pytest
+
+from autoscale_jax.config import check_domains, default_config, validate
+from autoscale_jax.specs import BadInput
+
+
+def test_the_defaults_are_valid():
+    validate(default_config())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("study.budgets", (320_000,), "at least two"),
+        ("study.budgets", (80_000, 80_000), "two are equal"),
+        ("study.budgets", (320_000, 80_000), "increasing order"),
+        ("study.budgets", (0, 80_000), "whole number of tokens above 0"),
+        ("study.target_tokens", 300_000, "at least the largest proxy budget, 320000"),
+        ("study.factor", 1.0, "above 1"),
+        ("study.objective", "loss", "mean_perplexity, mean_loss"),
+        ("study.method", "magic", "auto, autoscale"),
+        ("study.eval_weights", {"code": -1.0}, "0 or more"),
+        ("study.eval_weights", {"code": 0.0}, "at least one must be above 0"),
+        ("study.max_epochs", 0.0, "above 0"),
+        ("verify.mixtures", ("uniform", "best"), "uniform, natural"),
+        ("verify.seeds", -1, "0 (no verification)"),
+        ("train.batch_size", 0, "above 0"),
+        ("train.warmup_ratio", 1.0, "below 1"),
+        ("model.num_heads", 3, "divide d_model = 64"),
+        ("model.dtype", "float16", "'float32' or 'bfloat16'"),
+        ("model.seq_len", -4, "above 0"),
+        ("execute.slots", 0, "above 0"),
+    ],
+)
+def test_bad_fields(field, value, message):
+    config = default_config()
+    group, name = field.split(".")
+    config[group][name] = value
+    with pytest.raises(BadInput) as error:
+        validate(config)
+    line = str(error.value)
+    assert f"config.{field} = " in line
+    assert message in line
+    assert "\n" not in line
+
+
+def test_fields_that_need_the_domains():
+    config = default_config()
+    config.study.eval_weights = {"code": 1.0, "poems": 1.0}
+    with pytest.raises(
+        BadInput, match=r"config.study.eval_weights = 'poems': no such .* code, docs"
+    ):
+        check_domains(config, ("code", "docs"))
+    config = default_config()
+    config.study.floor = 0.5
+    with pytest.raises(BadInput, match=r"config.study.floor = 0.5: .* below 1/2"):
+        check_domains(config, ("code", "docs"))
