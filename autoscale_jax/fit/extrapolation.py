@@ -63,19 +63,29 @@ class Extrapolation(NamedTuple):
         return tuple(lines)
 
 
-def _root(total: Any, log1_K: Any, log2_K: Any, n0_K: Any, low_K: Any, high_K: Any) -> Any:
-    """t with sum_i clip(N_i(t), low, high) = total, and a reason where there is none."""
-    slope_K = log2_K - log1_K
+def _root(
+    total: Any, g1_K: Any, g2_K: Any, n0_K: Any, low_K: Any, high_K: Any
+) -> tuple[Any, Any, Any]:
+    """t with sum_i clip(N_i(t), low, high) = total, N(t), and a reason where there is none.
 
-    def given(t: Any) -> tuple[Any, Any]:
-        grown_K = jnp.exp(log1_K + t * slope_K)
+    g1, g2: N + n0 at the two scales.
+    """
+    log1_K = jnp.log(g1_K)
+    slope_K = jnp.log(g2_K) - log1_K
+
+    def clipped(grown_K: Any) -> tuple[Any, Any]:
         n_K = grown_K - n0_K
         inside_K = (n_K > low_K) & (n_K < high_K)
-        return jnp.clip(n_K, low_K, high_K).sum(), jnp.where(inside_K, slope_K * grown_K, 0.0).sum()
+        slope = jnp.where(inside_K, slope_K * grown_K, 0.0).sum()
+        return jnp.clip(n_K, low_K, high_K), slope
+
+    def given(t: Any) -> tuple[Any, Any]:
+        n_K, slope = clipped(jnp.exp(log1_K + t * slope_K))
+        return n_K.sum(), slope
 
     # Targets from N2 up have their root at t >= 1, targets between the scales in (0, 1); the sum is
     # convex in t, so below N1 the root nearest to the measured scales is searched in t < 0.
-    at1, at2 = given(0.0)[0], given(1.0)[0]
+    at1, at2 = clipped(g1_K)[0].sum(), clipped(g2_K)[0].sum()
     reach_K = jnp.where(slope_K > 1e-12, (jnp.log(high_K + n0_K) - log1_K) / slope_K, -jnp.inf)
     far = jnp.maximum(reach_K.max(), 1.0) + 1e-6
     low = jnp.where(total >= at2, 1.0, jnp.where(total >= at1, 0.0, -far - 60.0))
@@ -92,9 +102,10 @@ def _root(total: Any, log1_K: Any, log2_K: Any, n0_K: Any, low_K: Any, high_K: A
     line = jnp.log(total / at1) / jnp.where(at2 > at1, jnp.log(at2 / at1), 1.0)
     start = jnp.where(below, (jnp.maximum(low, -1.0) + high) / 2, line)
     t = _newton(given, total, low, high, start, jnp.asarray(True))
-    hit = jnp.abs(given(t)[0] - total) <= 1e-9 * total
+    n_K = clipped(jnp.exp(log1_K + t * slope_K))[0]
+    hit = jnp.abs(n_K.sum() - total) <= 1e-9 * total
     reason = jnp.where(hit, 0, jnp.where(total < at1, 2, 1))
-    return t, jnp.where((jnp.abs(slope_K).max() < 1e-12) & ~hit, 3, reason)
+    return t, n_K, jnp.where((jnp.abs(slope_K).max() < 1e-12) & ~hit, 3, reason)
 
 
 @jax.jit
@@ -102,8 +113,7 @@ def _extrapolate(
     n1_K: Any, n2_K: Any, total: Any, n0_K: Any, lower_K: Any, upper_K: Any, sd1_K: Any, sd2_K: Any
 ) -> Extrapolation:
     floor = jnp.finfo(n1_K.dtype).tiny
-    log1_K = jnp.log(jnp.maximum(n1_K + n0_K, floor))
-    log2_K = jnp.log(jnp.maximum(n2_K + n0_K, floor))
+    g1_K, g2_K = jnp.maximum(n1_K + n0_K, floor), jnp.maximum(n2_K + n0_K, floor)
     w1_K, w2_K = n1_K / n1_K.sum(), n2_K / n2_K.sum()
     near = lambda w_K, bound_K: jnp.abs(w_K - bound_K) < 1e-6  # noqa: E731
     at_floor = (near(w1_K, lower_K), near(w2_K, lower_K))
@@ -113,8 +123,7 @@ def _extrapolate(
     held_low_K, held_high_K = at_floor[0] & at_floor[1], at_cap[0] & at_cap[1]
     high_K = jnp.where(held_low_K, low_K, high_K)
     low_K = jnp.where(held_high_K, upper_K * total, low_K)
-    t, reason = _root(total, log1_K, log2_K, n0_K, low_K, high_K)
-    tokens_K = jnp.clip(jnp.exp(log1_K + t * (log2_K - log1_K)) - n0_K, low_K, high_K)
+    t, tokens_K, reason = _root(total, g1_K, g2_K, n0_K, low_K, high_K)
     ok = (reason == 0) & jnp.isfinite(tokens_K).all()
     weights_K = jnp.where(ok, tokens_K / tokens_K.sum(), jnp.nan)
     keep_K = _bounded(w2_K, lower_K, upper_K)
@@ -151,9 +160,10 @@ def _newton(
         low, high = jnp.where(above, low, t), jnp.where(above, t, high)
         # Newton on log(value), which is nearly linear in t; halve where it leaves the bracket.
         newton = t - jnp.log(value / total) * value / slope
-        new = jnp.where((newton > low) & (newton < high), newton, (low + high) / 2)
-        done = (jnp.abs(value - total) <= 4e-15 * total) | (new == t) | (steps >= ROOT_STEPS)
-        return low, high, jnp.where(done, t, new), steps + 1, ~done
+        new = jnp.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
+        # Newton doubles the digits: the step taken from 1e-9 is the last.
+        done = (jnp.abs(value - total) <= 1e-9 * total) | (new == t) | (steps >= ROOT_STEPS)
+        return low, high, new, steps + 1, ~done
 
     # The predicate is a bool in the carry: re-evaluated floats can make a vmapped loop hang.
     carry = (low, high, jnp.clip(start, low, high), jnp.zeros((), jnp.int32), needed)
