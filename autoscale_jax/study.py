@@ -93,7 +93,9 @@ class Study:
         return verify.specs(self.mixtures(proposal), s.target_tokens, seeds)
 
     def ask_verification(self, proposal: Proposal, table: RunTable) -> list[RunSpec]:
-        return [spec for spec in self.verification(proposal) if table.find(spec) is None]
+        """The trainings still to do; mixtures that are the same share theirs."""
+        missing = [spec for spec in self.verification(proposal) if table.find(spec) is None]
+        return list(dict.fromkeys(missing))
 
     def verified(self, proposal: Proposal) -> dict[str, list[Run]]:
         """The trainings of verification that the ledger holds, by mixture."""

@@ -3,47 +3,81 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
-from autoscale_jax.train.step import TrainState
+Position = TypeVar("Position")
 
 
-class RunCheckpoint:
-    """The newest checkpoint of one run: its state and a JSON note (curve, seconds)."""
+class _OneSaveAtATime:
+    """Lets a process have one save under way.
+
+    Orbax tells the parts of a save that their folder is there through one counter of the process.
+    Two managers that save at once take each other's numbers, and a save fails for want of a folder.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: ocp.CheckpointManager | None = None
+
+    def start(self, manager: ocp.CheckpointManager, step: int, args: ocp.args.StandardSave) -> None:
+        """Start a save once the one before it, anyone's, has ended."""
+        with self._lock:
+            self._wait()
+            manager.save(step, args=args)
+            self._under_way = manager
+
+    def end(self, manager: ocp.CheckpointManager) -> None:
+        """Wait for the save of a manager that is about to close."""
+        with self._lock:
+            if self._under_way is manager:
+                self._wait()
+
+    def _wait(self) -> None:
+        manager, self._under_way = self._under_way, None
+        if manager is not None:
+            manager.wait_until_finished()
+
+
+_SAVES = _OneSaveAtATime()
+
+
+class RunCheckpoint(Generic[Position]):
+    """The newest checkpoint of one run: one pytree of device and numpy arrays."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=1, cleanup_tmp_directories=True, create=True
-        )
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The saved (state, note), laid out as `like` is, or None where nothing was saved."""
+    def restore(self, like: Position) -> Position | None:
+        """What was saved last, laid out as `like` is, or None where nothing was."""
         step = self._manager.latest_step()
         if step is None:
             return None
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), note=ocp.args.JsonRestore()
-        )
-        saved = self._manager.restore(step, args=args)
-        return TrainState(**saved["state"]), saved["note"]
+        leaves, layout = jax.tree.flatten(like)
+        # numpy leaves stay numpy: as device arrays they would lose their 64 bits
+        abstract = [
+            ocp.utils.to_shape_dtype_struct(leaf) if isinstance(leaf, jax.Array) else leaf
+            for leaf in leaves
+        ]
+        saved = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        return jax.tree.unflatten(layout, saved)
 
-    def save(self, state: TrainState, note: dict[str, Any]) -> None:
-        """Start saving; raises what an earlier save failed with (a full disk, say)."""
-        self._manager.check_for_errors()
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()), note=ocp.args.JsonSave(note)
-        )
-        self._manager.save(int(state.step), args=args)
+    def save(self, step: int, position: Position) -> None:
+        """Start saving; raises what the save before failed with (a full disk, say)."""
+        args = ocp.args.StandardSave(jax.tree.leaves(position))
+        _SAVES.start(self._manager, step, args)
 
     def close(self, *, delete: bool) -> None:
         """Wait for the save under way; `delete` removes the checkpoints of a finished run."""
-        self._manager.close()
+        try:
+            _SAVES.end(self._manager)
+        finally:
+            self._manager.close()
         if delete:
             shutil.rmtree(self._folder)

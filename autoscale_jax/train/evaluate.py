@@ -15,8 +15,6 @@ from autoscale_jax.models.gpt2 import GPT2, GPT2Config
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.step import token_losses
 
-Evaluate = Callable[[Any], dict[str, float]]
-
 
 @functools.cache
 def _make_total_losses(config: GPT2Config, mesh: Mesh, domains: int) -> Callable[..., jax.Array]:
@@ -37,28 +35,28 @@ def _make_total_losses(config: GPT2Config, mesh: Mesh, domains: int) -> Callable
     return jax.jit(total_losses, in_shardings=(same, rows, rows, same), out_shardings=same)
 
 
-def make_evaluate(
-    config: GPT2Config, mesh: Mesh, batches: Mapping[str, Mapping[str, np.ndarray]]
-) -> Evaluate:
-    """`params -> {evaluation domain: nats per token}`.
+class Evaluate:
+    """`params -> {evaluation domain: nats per token}`; domains in the order of `names`.
 
     `batches` holds, by domain, "tokens" [N, B, L+1] int32 and their "weight" [N, B, L]. All
     domains go through one compiled loop, and the held-out tokens stay on the devices.
     """
-    names = tuple(batches)
-    count_E = np.array([batches[name]["weight"].sum() for name in names], np.float64)
-    same, rows = meshes.replicated(mesh), meshes.batch_rows(mesh)
-    held_out = (
-        jax.device_put(np.concatenate([batches[name]["tokens"] for name in names]), rows),
-        jax.device_put(np.concatenate([batches[name]["weight"] for name in names]), rows),
-        jax.device_put(
-            np.repeat(np.arange(len(names)), [len(batches[name]["tokens"]) for name in names]), same
-        ),
-    )
-    total_losses = _make_total_losses(config, mesh, len(names))
 
-    def evaluate(params: Any) -> dict[str, float]:
-        loss_E = np.asarray(total_losses(params, *held_out), np.float64) / count_E
-        return dict(zip(names, loss_E.tolist(), strict=True))
+    def __init__(
+        self, config: GPT2Config, mesh: Mesh, batches: Mapping[str, Mapping[str, np.ndarray]]
+    ) -> None:
+        self.names = tuple(batches)
+        parts = [batches[name] for name in self.names]
+        self._count_E = np.array([part["weight"].sum() for part in parts], np.float64)
+        domain_N = np.repeat(np.arange(len(parts)), [len(part["tokens"]) for part in parts])
+        same, rows = meshes.replicated(mesh), meshes.batch_rows(mesh)
+        self._held_out = (
+            jax.device_put(np.concatenate([part["tokens"] for part in parts]), rows),
+            jax.device_put(np.concatenate([part["weight"] for part in parts]), rows),
+            jax.device_put(domain_N, same),
+        )
+        self._total_losses = _make_total_losses(config, mesh, len(parts))
 
-    return evaluate
+    def __call__(self, params: Any) -> dict[str, float]:
+        total_E = np.asarray(self._total_losses(params, *self._held_out), np.float64)
+        return dict(zip(self.names, (total_E / self._count_E).tolist(), strict=True))

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from autoscale_jax.data import Corpus, batches, eval_batches, realised
 from autoscale_jax.models.gpt2 import flops_per_token
-from autoscale_jax.specs import CurvePoint, Run, RunSpec, Status, run_key
+from autoscale_jax.specs import CurvePoint, Run, RunSpec, run_key
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.checkpoint import RunCheckpoint
-from autoscale_jax.train.evaluate import make_evaluate
+from autoscale_jax.train.evaluate import Evaluate
 from autoscale_jax.train.recipe import Recipe
 from autoscale_jax.train.step import TrainState, make_init, make_train_chunk
 
@@ -39,20 +39,48 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-@dataclasses.dataclass
-class _Position:
-    """What a checkpoint restores: training state, curve so far, seconds spent."""
+class Position(NamedTuple):
+    """Where a run stands, all that a checkpoint holds: C curve points of E domains, NaN to come."""
 
     state: TrainState
-    curve: list[CurvePoint]
-    seconds: float
+    curve_CxE: np.ndarray
+    seconds: np.ndarray
 
     @property
     def step(self) -> int:
         return int(self.state.step)
 
-    def note(self) -> dict[str, Any]:
-        return {"curve": [[p.tokens, dict(p.loss)] for p in self.curve], "seconds": self.seconds}
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Steps of a run, and after which of them it is evaluated: a grid of tokens, and the end."""
+
+    steps: int
+    eval_steps: int
+    step_tokens: int
+    all_tokens: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, all_tokens: int) -> Grid:
+        step_tokens = recipe.batch_size * recipe.model.seq_len
+        eval_steps = max(1, round(recipe.eval_every_tokens / step_tokens))
+        return cls(-(-all_tokens // step_tokens), eval_steps, step_tokens, all_tokens)
+
+    @property
+    def points(self) -> int:
+        return -(-self.steps // self.eval_steps)
+
+    def next_eval(self, step: int) -> int:
+        """The first step after `step` that is followed by an evaluation."""
+        return min((step // self.eval_steps + 1) * self.eval_steps, self.steps)
+
+    def point(self, step: int) -> int:
+        """Which point of the curve the evaluation after `step` steps is."""
+        return -(-step // self.eval_steps) - 1
+
+    def tokens(self, point: int) -> int:
+        """Tokens trained on at a point of the curve."""
+        return min((point + 1) * self.eval_steps * self.step_tokens, self.all_tokens)
 
 
 class Trainer:
@@ -66,7 +94,7 @@ class Trainer:
         self._init = make_init(recipe, mesh)
         self._chunk = make_train_chunk(recipe, mesh)
         rows = EVAL_ROWS * mesh.size
-        self._evaluate = make_evaluate(
+        self._evaluate = Evaluate(
             recipe.model, mesh, eval_batches(corpus, recipe.model.seq_len, rows)
         )
 
@@ -77,25 +105,31 @@ class Trainer:
         (disk full, out of memory) are raised and leave the checkpoint for the next try.
         """
         key = run_key(spec, self.recipe.identity(), self.corpus.fingerprint)
-        checkpoint = RunCheckpoint(self._folder / key)
+        tokens, epochs = realised(self.corpus, spec.tokens, self.recipe.model.seq_len)
+        grid = Grid.of(self.recipe, sum(tokens.values()))
+        checkpoint: RunCheckpoint[Position] = RunCheckpoint(self._folder / key)
         try:
-            position, problem = self._advance_to_end(spec, checkpoint, on_progress)
+            position, problem = self._advance_to_end(spec, grid, checkpoint, on_progress)
         except BaseException:
             checkpoint.close(delete=False)
             raise
         checkpoint.close(delete=True)
-        status: Status = "diverged" if problem else "ok"
-        tokens, epochs = realised(self.corpus, spec.tokens, self.recipe.model.seq_len)
+        names = self._evaluate.names
+        curve = tuple(
+            CurvePoint(grid.tokens(i), dict(zip(names, loss_E.tolist(), strict=True)))
+            for i, loss_E in enumerate(position.curve_CxE)
+            if np.isfinite(loss_E).all()
+        )
         return Run(
             spec=spec,
             key=key,
-            status=status,
-            loss={} if problem else position.curve[-1].loss,
+            status="diverged" if problem else "ok",
+            loss={} if problem else curve[-1].loss,
             realised=tokens,
             epochs=epochs,
-            curve=tuple(position.curve),
+            curve=curve,
             flops=flops_per_token(self.recipe.model) * sum(tokens.values()),
-            seconds=position.seconds,
+            seconds=float(position.seconds),
             message=problem,
         )
 
@@ -103,46 +137,44 @@ class Trainer:
         """One number from the study's seed and the run's: studies share no run's randomness."""
         return self.recipe.seed * 1_000_003 + spec.seed
 
-    def _start(self, spec: RunSpec, checkpoint: RunCheckpoint) -> _Position:
-        fresh = self._init(self._seed(spec))
-        saved = checkpoint.restore(fresh)
-        if saved is None:
-            return _Position(fresh, [], 0.0)
-        state, note = saved
-        return _Position(state, [CurvePoint(n, loss) for n, loss in note["curve"]], note["seconds"])
+    def _start(self, spec: RunSpec, grid: Grid, checkpoint: RunCheckpoint[Position]) -> Position:
+        curve_CxE = np.full((grid.points, len(self._evaluate.names)), np.nan)
+        fresh = Position(self._init(self._seed(spec)), curve_CxE, np.zeros(()))
+        return checkpoint.restore(fresh) or fresh
 
     def _advance_to_end(
-        self, spec: RunSpec, checkpoint: RunCheckpoint, on_progress: OnProgress
-    ) -> tuple[_Position, str]:
+        self,
+        spec: RunSpec,
+        grid: Grid,
+        checkpoint: RunCheckpoint[Position],
+        on_progress: OnProgress,
+    ) -> tuple[Position, str]:
         """The final position, and what stopped the run early ("" if nothing did)."""
         recipe = self.recipe
-        length, seed = recipe.model.seq_len, self._seed(spec)
-        data = batches(self.corpus, spec.tokens, length, recipe.batch_size, seed)
-        total_steps, step_tokens = len(data), recipe.batch_size * length
-        eval_steps = max(1, round(recipe.eval_every_tokens / step_tokens))
-        all_tokens = sum(realised(self.corpus, spec.tokens, length)[0].values())
-        position = self._start(spec, checkpoint)
-        last_save = time.monotonic()
-        while (step := position.step) < total_steps:
+        data = batches(
+            self.corpus, spec.tokens, recipe.model.seq_len, recipe.batch_size, self._seed(spec)
+        )
+        position, last_save = self._start(spec, grid, checkpoint), time.monotonic()
+        while (step := position.step) < grid.steps:
             began = time.monotonic()
-            to_eval = eval_steps - step % eval_steps
-            n = min(CHUNK_STEPS, total_steps - step, to_eval)
-            position.state, loss_n = self._take_steps(position.state, data, step, n, total_steps)
-            at = f"by step {step + n} of {total_steps}"
+            stop = min(step + CHUNK_STEPS, grid.next_eval(step))
+            state, loss_n = self._take_steps(position.state, data, step, stop - step, grid.steps)
+            at = f"by step {stop} of {grid.steps}"
             if not np.isfinite(loss_n).all():
-                return position, f"training loss was not finite {at}"
-            tokens, loss = min((step + n) * step_tokens, all_tokens), None
-            if n == to_eval or step + n == total_steps:
-                loss = self._evaluate(position.state.params)
+                return position._replace(state=state), f"training loss was not finite {at}"
+            loss = None
+            if stop == grid.next_eval(step):
+                loss = self._evaluate(state.params)
                 if not np.isfinite(list(loss.values())).all():
-                    return position, f"held-out loss was not finite {at}"
-                position.curve.append(CurvePoint(tokens, loss))
+                    return position._replace(state=state), f"held-out loss was not finite {at}"
+                position.curve_CxE[grid.point(stop)] = list(loss.values())
             took = time.monotonic() - began
-            position.seconds += took
-            rate = n * step_tokens / took
+            position = position._replace(state=state, seconds=position.seconds + took)
+            tokens = min(stop * grid.step_tokens, grid.all_tokens)
+            rate = (stop - step) * grid.step_tokens / took
             on_progress(Progress(tokens, float(loss_n.mean()), rate, took, loss))
-            if step + n < total_steps and time.monotonic() - last_save >= self._checkpoint_seconds:
-                checkpoint.save(position.state, position.note())
+            if stop < grid.steps and time.monotonic() - last_save >= self._checkpoint_seconds:
+                checkpoint.save(stop, position)
                 last_save = time.monotonic()
         return position, ""
 

@@ -1,0 +1,136 @@
+"""The main job end to end on a tiny corpus: what it trains, reports, refuses and survives."""
+
+import errno
+import json
+import math
+
+import pytest
+
+from autoscale_jax import execute, pipeline
+from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import BadInput
+from autoscale_jax.train.checkpoint import RunCheckpoint
+
+
+def test_every_run_of_the_plan_is_in_the_ledger(whole_study):
+    folder, study = whole_study
+    proxies, verification = 2 * (3 + 2 * 3), 4 * 2
+    assert len(study["runs"]) == proxies + verification
+    assert all(run["status"] == "ok" for run in study["runs"])
+    with RunTable.open(folder / "runs.jsonl", write=False) as table:
+        assert len(table) == proxies + verification
+    assert not list((folder / "checkpoints").iterdir())
+
+
+def test_realised_tokens_are_the_asked_ones(whole_study):
+    for run in whole_study[1]["runs"]:
+        for name, asked in run["tokens"].items():
+            assert abs(run["realised"][name] - asked) < 16
+
+
+def test_the_report_says_what_is_promised(whole_study):
+    folder, study = whole_study
+    assert json.loads((folder / "report.json").read_text()) == study
+    assert (folder / "report.html").exists() and (folder / "report.md").exists()
+    proposal = study["proposals"][0]
+    assert proposal["tokens"] == study["target_tokens"] == 36000
+    assert sum(proposal["weights"].values()) == pytest.approx(1)
+    for name, weight in proposal["weights"].items():
+        assert proposal["low"][name] <= weight <= proposal["high"][name]
+        assert weight >= 0.02 - 1e-9
+    assert {row["mixture"] for row in study["verification"]} == {
+        "uniform",
+        "natural",
+        "keep",
+        "predicted",
+    }
+    for row in study["verification"]:
+        perplexity = [math.exp(x) for x in row["loss"].values()]
+        assert row["mean_perplexity"] == pytest.approx(sum(perplexity) / 3)
+        assert row["worst_perplexity"] == pytest.approx(max(perplexity))
+        assert sum(row["requested"].values()) == 36000
+    assert set(study["gain"]) == {"vs_uniform", "vs_natural", "vs_keep"}
+    assert {"vs_uniform", "vs_natural"} <= set(study["tokens_saved"])
+    assert len(study["laws"]) == 2 * 3
+
+
+def test_common_random_numbers_share_the_start(whole_study):
+    """Base and changed runs of one seed start alike: equal at no step, closer than other seeds."""
+    runs = {run["label"]: run for run in whole_study[1]["runs"]}
+    base = [runs[f"18,000 base seed {s}"]["loss"]["metals"] for s in range(3)]
+    assert len(set(base)) == 3
+
+
+def test_a_finished_study_trains_nothing_again(whole_study, tiny_config, monkeypatch):
+    def refuse(self, specs):
+        raise AssertionError(f"trained again: {specs}")
+
+    monkeypatch.setattr(execute.TrainHere, "__call__", refuse)
+    folder, study = whole_study
+    assert pipeline.run_study(tiny_config, folder) == study
+
+
+def test_verification_can_be_left_out(whole_study, tiny_config, tmp_path):
+    tiny_config.verify.seeds = 0
+    (tmp_path / "runs.jsonl").write_bytes((whole_study[0] / "runs.jsonl").read_bytes())
+    study = pipeline.run_study(tiny_config, tmp_path)
+    assert study["verification"] == [] and study["proposals"]
+
+
+def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path):
+    tiny_config.train.peak_lr = 1e30
+    with pytest.raises(BadInput, match="no runs with losses"):
+        pipeline.run_study(tiny_config, tmp_path)
+    study = json.loads((tmp_path / "report.json").read_text())
+    assert len(study["runs"]) == 18
+    assert {run["status"] for run in study["runs"]} == {"diverged"}
+    assert sum("not finite by step" in line for line in study["warnings"]) == 18
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("study.budgets", (6000, 400_000), r"tokens\['(birds|metals|rivers)'\].*epochs"),
+        ("study.target_tokens", 5_000_000, r"tokens\['\w+'\].*epochs and max_epochs = 4"),
+        ("model.seq_len", 100_000, "sequence"),
+        ("study.eval_weights", {"poems": 1.0}, "no such evaluation domain"),
+        ("study.floor", 0.4, "below 1/3"),
+        ("data.domains", {"birds": "/nowhere/*.txt", "metals": "/nowhere/m*"}, "/nowhere"),
+        ("execute.slots", 3, "divide the 2 devices"),
+    ],
+)
+def test_refused_before_anything_trains(tiny_config, tmp_path, monkeypatch, field, value, message):
+    group, name = field.split(".")
+    tiny_config[group][name] = value
+    if field == "study.budgets":
+        tiny_config.study.target_tokens = 400_000
+    monkeypatch.setattr(execute.TrainHere, "__call__", None)
+    with pytest.raises(BadInput, match=message) as error:
+        pipeline.run_study(tiny_config, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_stops_the_study_and_the_same_call_continues(
+    tiny_config, tmp_path, monkeypatch, whole_study
+):
+    save, calls = RunCheckpoint.save, []
+
+    def full(self, step, position):
+        calls.append(step)
+        if len(calls) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, step, position)
+
+    monkeypatch.setattr(RunCheckpoint, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        pipeline.run_study(tiny_config, tmp_path)
+    monkeypatch.undo()
+    study = pipeline.run_study(tiny_config, tmp_path)
+    assert without_times(study) == without_times(whole_study[1])
+
+
+def without_times(study):
+    """Everything but how long it took, in the order of the design rather than of finishing."""
+    rows = [{k: v for k, v in run.items() if k != "seconds"} for run in study["runs"]]
+    cost = {k: v for k, v in study["cost"].items() if k != "seconds"}
+    return study | {"runs": sorted(rows, key=lambda run: run["key"]), "cost": cost}
