@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import minimize
 
 from autoscale_jax.fit.law import FittedLaw
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.repetition import effective_tokens
-from autoscale_jax.fit.simplex import Mixture, minimise
+from autoscale_jax.fit.simplex import Mixture, polish, project
 
 
 class Averaged(NamedTuple):
@@ -61,25 +62,21 @@ def _sample_optima(
         def f(w_K: Any) -> Any:
             return utility(law.predict(effective_tokens(w_K * tokens, unique_K)), objective, v_E)
 
-        return minimise(f, start_K, lower_K, upper_K)
+        return polish(f, start_K, lower_K, upper_K)
 
     return jax.vmap(solve)(laws_S.theta_ExP)
 
 
 @functools.partial(jax.jit, static_argnames=("objective",))
-def _expected_optimum(
-    members: tuple[FittedLaw, ...], shares_M: Any, tokens: Any, lower_K: Any, upper_K: Any,
-    unique_K: Any, v_E: Any, objective: Objective,
-) -> Mixture:  # fmt: skip
-    def f(w_K: Any) -> Any:
-        values = [
-            utility(predict_samples(laws_S, w_K * tokens, unique_K), objective, v_E).mean() * share
-            for laws_S, share in zip(members, shares_M, strict=True)
-        ]
-        return sum(values[1:], values[0])
+def _expected(
+    laws_S: FittedLaw, w_K: Any, tokens: Any, unique_K: Any, v_E: Any, objective: Objective
+) -> tuple[Any, Any]:
+    """Mean utility over a law's samples, and its gradient in the weights."""
 
-    start_K = jnp.full(lower_K.shape, 1 / lower_K.shape[0])
-    return minimise(f, start_K, lower_K, upper_K)
+    def f(w_K: Any) -> Any:
+        return utility(predict_samples(laws_S, w_K * tokens, unique_K), objective, v_E).mean()
+
+    return jax.value_and_grad(f)(w_K)
 
 
 @functools.partial(jax.jit, static_argnames=("objective",))
@@ -111,10 +108,28 @@ class Ensemble:
 
     def expected_optimum(self, tokens: float, lower_K: Any, upper_K: Any) -> np.ndarray:
         """(K,) the mixture that minimises the expected (log) objective over laws and samples."""
+        k = len(lower_K)
         with scope():
-            args = self._floats(self.shares_M, tokens, lower_K, upper_K, self.unique_K, self.v_E)
-            found = _expected_optimum(self._arrays(), *args, self.objective)
-            return np.asarray(found.weights_K)
+            members = self._arrays()
+            args = self._floats(tokens, self.unique_K, self.v_E)
+
+            def f(w_K: np.ndarray) -> tuple[float, np.ndarray]:
+                value, slope_K = 0.0, np.zeros(k)
+                for member, share in zip(members, self.shares_M, strict=True):
+                    found = _expected(member, jnp.asarray(w_K), *args, self.objective)
+                    value += share * float(found[0])
+                    slope_K += share * np.asarray(found[1])
+                return value, slope_K
+
+            # Law by law, so that no mixture of laws needs a program of its own.
+            start_K = np.asarray(project(*self._floats(np.full(k, 1 / k), lower_K, upper_K)))
+            result = minimize(
+                f, start_K, jac=True, method="SLSQP", bounds=np.stack([lower_K, upper_K], 1),
+                constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+                options={"ftol": 1e-12, "maxiter": 300},
+            )  # fmt: skip
+            best_K = result.x if result.fun <= f(start_K)[0] else start_K
+            return np.asarray(project(*self._floats(best_K, lower_K, upper_K)))
 
     def sample_optima(self, tokens: float, lower_K: Any, upper_K: Any) -> np.ndarray:
         """(D, K) each drawn sample's own optimum."""

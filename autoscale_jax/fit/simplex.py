@@ -84,7 +84,12 @@ def minimise(f: Callable[[Any], Any], start_K: Any, lower_K: Any, upper_K: Any) 
     start_K = project(start_K, *bounds)
     w_K = solver.run(start_K, hyperparams_proj=bounds).params
     w_K = jnp.where(jnp.isfinite(w_K).all() & (f(w_K) <= f(start_K)), w_K, start_K)
-    w_K = _newton(f, w_K, lower_K, upper_K)
+    return polish(f, w_K, lower_K, upper_K)
+
+
+def polish(f: Callable[[Any], Any], start_K: Any, lower_K: Any, upper_K: Any) -> Mixture:
+    """`minimise` by Newton alone: enough for a convex f, at half the time to compile."""
+    w_K = _newton(f, project(start_K, lower_K, upper_K), lower_K, upper_K)
     return certify(f, w_K, lower_K, upper_K)
 
 
@@ -111,8 +116,11 @@ def _newton(f: Callable[[Any], Any], w_K: Any, lower_K: Any, upper_K: Any) -> An
         tries = jax.vmap(project, in_axes=(0, None, None))(tries, lower_K, upper_K)
         values = jax.vmap(f)(tries)
         values = jnp.where(jnp.isfinite(values), values, jnp.inf)
-        best = values.argmin()
-        return jnp.where(values[best] < f(w_K), tries[best], w_K), None
+        best, value = values.argmin(), f(w_K)
+        w_K = jnp.where(values[best] < value, tries[best], w_K)
+        # Below rounding of the value only the gradient can tell: trust Newton's full step there.
+        flat = jnp.abs(values[0] - value) <= 1e-14 * (jnp.abs(value) + jnp.abs(g_K).max())
+        return jnp.where(flat, tries[0], w_K), None
 
     return jax.lax.scan(step, w_K, None, length=NEWTON_STEPS)[0]
 
@@ -120,7 +128,9 @@ def _newton(f: Callable[[Any], Any], w_K: Any, lower_K: Any, upper_K: Any) -> An
 def certify(f: Callable[[Any], Any], w_K: Any, lower_K: Any, upper_K: Any) -> Mixture:
     """The mixture with its KKT residual and duality gap."""
     value, g_K = jax.value_and_grad(f)(w_K)
-    spread_K = (g_K - g_K.min()) / jnp.maximum(jnp.abs(g_K).max(), 1e-300)
+    # Near a minimum inside the simplex every gradient may vanish: measure against the value too.
+    size = jnp.abs(g_K).max() + 1e-6 * jnp.abs(value) + 1e-300
+    spread_K = (g_K - g_K.min()) / size
     kkt = jnp.abs(w_K - project(w_K - spread_K, lower_K, upper_K)).max()
     # The linear programme's optimum: floors, and the rest to the steepest domains up to their caps.
     order = jnp.argsort(g_K)

@@ -1,0 +1,146 @@
+"""The optimum on the capped simplex against SLSQP, and its certificates."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog, minimize
+
+from autoscale_jax import fit
+from autoscale_jax.fit.power import PowerLaw
+from autoscale_jax.fit.precision import scope
+from autoscale_jax.fit.simplex import project
+from autoscale_jax.specs import BadInput
+
+
+class Losses(NamedTuple):
+    """The same law as a `PowerLaw`, through the general solver: it predicts a loss."""
+
+    scale_K: Any
+    law: PowerLaw
+
+    def predict(self, tokens):
+        return self.law.predict(tokens)
+
+
+def problem(seed, k):
+    """A random problem; every fourth has zero exponents, every fifth all caps but one active."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.uniform(0.1, 3, k), rng.uniform(0.05, 2, k)
+    if seed % 4 == 0:
+        b[rng.random(k) < 0.3] = 0.0
+    lower = rng.uniform(0, 0.5 / k, k)
+    upper = np.minimum(1, rng.uniform(1, 4, k) / k)
+    if seed % 5 == 0:
+        upper = np.full(k, 0.8 / k)
+        upper[rng.integers(k)] = 1.0
+    if upper.sum() < 1:
+        upper = np.minimum(upper * 1.2 / upper.sum(), 1)
+    return PowerLaw(a, b, np.full(k, 1 / k), 1.0), lower, upper
+
+
+def slsqp(law, lower, upper):
+    k = len(lower)
+
+    def f(w):
+        return (
+            1
+            + ((law.offset_K + k * w) ** -law.exponent_K).sum()
+            - ((law.offset_K + 1) ** -law.exponent_K).sum()
+        )
+
+    def gradient(w):
+        return -k * law.exponent_K * (law.offset_K + k * w) ** (-law.exponent_K - 1)
+
+    start = np.clip(np.full(k, 1 / k), lower, upper)
+    result = minimize(
+        f, start, jac=gradient, bounds=list(zip(lower, upper, strict=True)), method="SLSQP",
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(k)},
+        options={"ftol": 1e-14, "maxiter": 1000},
+    )  # fmt: skip
+    feasible = abs(result.x.sum() - 1) < 1e-9
+    return result.fun if feasible else np.inf
+
+
+def check(seed, k, general):
+    law, lower, upper = problem(seed, k)
+    solved: Any = Losses(np.ones(k), law) if general else law
+    objective = "mean_loss" if general else "mean_perplexity"
+    found = fit.optimal_mixture(solved, 1.0, lower=lower, upper=upper, objective=objective)
+    w = found.weights_K
+    assert abs(w.sum() - 1) < 1e-9
+    assert (w >= lower - 1e-12).all() and (w <= upper + 1e-12).all()
+    # Never worse than the peer; the duality gap bounds the distance to the optimum from above.
+    assert found.value <= slsqp(law, lower, upper) + 1e-8
+    assert found.gap < 1e-8
+
+
+@pytest.mark.parametrize("k", [2, 7, 100])
+def test_random_problems_equal_slsqp_by_bisection(k):
+    for seed in range(20):
+        check(seed, k, general=False)
+
+
+@pytest.mark.parametrize("k", [2, 7])
+def test_random_problems_equal_slsqp_by_projected_gradient(k):
+    for seed in range(20):
+        check(seed, k, general=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("k", "n"), [(2, 300), (7, 500), (30, 150), (100, 50)])
+@pytest.mark.parametrize("general", [False, True])
+def test_a_thousand_random_problems(k, n, general):
+    for seed in range(n):
+        check(seed, k, general)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([2, 5, 12]))
+def test_projection_is_the_nearest_feasible_point(seed, k):
+    rng = np.random.default_rng(seed)
+    lower, upper = rng.uniform(0, 0.4 / k, k), rng.uniform(1.2 / k, 1, k)
+    v = rng.normal(0, 1, k)
+    with scope():
+        w = np.asarray(project(jnp.asarray(v), jnp.asarray(lower), jnp.asarray(upper)))
+    assert abs(w.sum() - 1) < 1e-12
+    assert (w >= lower).all() and (w <= upper).all()
+    # Variational inequality: (v - w).(u - w) <= 0 for every feasible u.
+    best = linprog(
+        -(v - w), A_eq=np.ones((1, k)), b_eq=[1], bounds=list(zip(lower, upper, strict=True))
+    )
+    assert (v - w) @ (best.x - w) < 1e-9
+
+
+def test_a_worst_domain_objective_lifts_the_worst():
+    law = fit.LAWS["effective data"]
+    from autoscale_jax.fit.law import FittedLaw
+
+    theta = np.array(
+        [[1.0, 0.5, 0.0, -1.0, 1, 0, 0], [2.0, 0.7, 0.0, -1.0, 0, 1, 0], [1, 0, 0, -1, 0, 0, 1]]
+    )
+    fitted = FittedLaw(theta, np.full(3, 1.0), 1.0, law)
+    mean = fit.optimal_mixture(fitted, 300.0, objective="mean_loss")
+    worst = fit.optimal_mixture(fitted, 300.0, objective="worst_loss", lower=0.01)
+    assert worst.weights_K[1] > mean.weights_K[1]
+    weighted = fit.optimal_mixture(fitted, 300.0, objective="mean_loss", target_weights=[1, 0, 0])
+    assert weighted.weights_K[0] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ({"lower": 0.6}, "floors sum to 1.2"),
+        ({"upper": 0.4}, "caps sum to 0.8"),
+        ({"lower": [0.5, 0], "upper": [0.4, 1]}, "domain 0: floor 0.5 and cap 0.4"),
+        ({"lower": [0.1, 0.1, 0.1]}, "one number or 2"),
+        ({"lower": -0.1}, "floor -0.1"),
+    ],
+)
+def test_impossible_bounds_are_named(bounds, words):
+    law = PowerLaw(np.ones(2), np.ones(2), np.ones(2), 1.0)
+    with pytest.raises(BadInput, match=words):
+        fit.optimal_mixture(law, 10.0, **bounds)
