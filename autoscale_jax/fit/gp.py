@@ -17,6 +17,7 @@ from autoscale_jax.specs import BadInput
 EPS = 0.01  # weights are log(w + EPS): a domain's first per cent matters most
 JITTER = 1e-8
 MAX_FIT = 160  # runs from which the kernel is learnt; prediction uses all
+FIRST, LATER = 50, 15  # steps for the first evaluation domain, and from its kernel for the next
 
 
 class GaussianProcess(NamedTuple):
@@ -133,7 +134,7 @@ def fit_gp(points: Points, *, seed: int = 0) -> GaussianProcess:
 
             found = minimize(
                 both, start_P, jac=True, method="L-BFGS-B", bounds=[(-8, 8)] * len(start_P),
-                options={"maxiter": 40},
+                options={"maxiter": FIRST if e == 0 else LATER},
             )  # fmt: skip
             start_P = found.x  # the next domain's kernel is much like this one's
             thetas.append(found.x)

@@ -19,6 +19,7 @@ from autoscale_jax.fit.mixing import DataMixing
 from autoscale_jax.fit.noise import Noise, noise_of
 from autoscale_jax.fit.objective import Objective, eval_weights_of, objective_value
 from autoscale_jax.fit.precision import scope
+from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunArrays
 
 LAWS: dict[str, Law] = {
@@ -75,7 +76,7 @@ def points_of(arrays: RunArrays, noise: Noise) -> Points:
 
 
 def select(
-    table: RunArrays,
+    table: RunTable | RunArrays,
     *,
     objective: Objective = "mean_perplexity",
     eval_weights: object = None,
@@ -95,12 +96,13 @@ def select(
     for name in laws:
         if name not in NAMES:
             raise BadInput(f"law {name!r}: give one of {', '.join(NAMES)}")
-    check_arrays(table)
-    v_E = eval_weights_of(eval_weights, table.eval_domains)
-    own_E = own_domains(table)
+    arrays = table.arrays() if isinstance(table, RunTable) else table
+    check_arrays(arrays)
+    v_E = eval_weights_of(eval_weights, arrays.eval_domains)
+    own_E = own_domains(arrays)
     if not isinstance(noise, Noise):
-        noise = noise_of(table, own_E, noise)
-    points = points_of(table, noise)
+        noise = noise_of(arrays, own_E, noise)
+    points = points_of(arrays, noise)
     folds, held_out = _folds(points)
     names = laws or NAMES
     contrast, mae = {}, {}
