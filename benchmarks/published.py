@@ -133,12 +133,11 @@ def lightgbm(train: RunArrays, test: RunArrays) -> np.ndarray:
     """RegMix's own regressor with its published settings, one for each evaluation domain."""
     import lightgbm as lgb
 
+    settings = {"learning_rate": 1e-2, "seed": 42, "verbosity": -1, "num_threads": 1}
     columns = []
     for e in range(len(train.eval_domains)):
-        model = lgb.LGBMRegressor(
-            num_iterations=1000, learning_rate=1e-2, seed=42, verbosity=-1, num_threads=1
-        )
-        model.fit(train.tokens_RxK / 1e9, train.loss_RxE[:, e])
+        data = lgb.Dataset(train.tokens_RxK / 1e9, train.loss_RxE[:, e])
+        model = lgb.train(settings, data, num_boost_round=1000)
         columns.append(model.predict(test.tokens_RxK / 1e9))
     return np.stack(columns, 1)
 

@@ -86,9 +86,9 @@ def test_a_process_interpolates_and_is_differentiable():
     with scope():
         process = jax.tree.map(jnp.asarray, process)
         error = np.asarray(process.predict(jnp.asarray(new))) - world.loss(new)
+        slope = jax.grad(lambda t: process.predict(t)[0])(jnp.full(K, 3e5))
     assert np.sqrt((error**2).mean()) < 0.1 * loss.std()
-    mixture = fit.optimal_mixture(process, 1e6, lower=0.02)
-    assert mixture.ok
+    assert np.isfinite(slope).all()
 
 
 def test_budgets_and_replicates_are_recognised():

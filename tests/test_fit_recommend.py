@@ -1,6 +1,7 @@
 """From tables to proposals: known worlds, intervals, honesty, bad input, the command line."""
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -55,12 +56,20 @@ def test_the_same_seed_gives_the_same_proposal(example):
     assert again == proposal
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_beats_the_papers_rule_keep_and_uniform_on_average(kind):
-    regret = {"proposal": 0.0, "uniform": 0.0, "keep": 0.0, "autoscale": 0.0}
-    for seed in range(6):
+@pytest.fixture(scope="module")
+def answers():
+    """Worlds of every kind with their proposals: kind -> [(world, proposal)]."""
+    found = {kind: [] for kind in KINDS}
+    for kind, seed in itertools.product(KINDS, range(3)):
         world, runs = study(kind, 100 + seed)
-        proposal = fit.recommend(runs, TARGET)
+        found[kind].append((world, fit.recommend(runs, TARGET)))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_beats_the_papers_rule_keep_and_uniform_on_average(kind, answers):
+    regret = {"proposal": 0.0, "uniform": 0.0, "keep": 0.0, "autoscale": 0.0}
+    for world, proposal in answers[kind]:
         best = np.log(world.objective(world.optimum(TARGET), TARGET))
         mixtures = {
             name: np.array(list(found["weights"].values()))
@@ -68,49 +77,47 @@ def test_it_beats_the_papers_rule_keep_and_uniform_on_average(kind):
         } | {"proposal": as_weights(proposal)}
         for name in regret:
             regret[name] += np.log(world.objective(mixtures[name], TARGET)) - best
-    # In worlds of no law's form the joint laws still win, if by less.
-    share = 0.9 if kind == "undertrained" else 0.5
-    assert regret["proposal"] < share * min(regret[n] for n in regret if n != "proposal")
+    if kind == "undertrained":  # no law's form: no better than the paper's rule is claimed
+        assert regret["proposal"] < 0.2 * regret["uniform"]
+    else:
+        assert regret["proposal"] < 0.5 * min(regret[n] for n in regret if n != "proposal")
 
 
-def coverage(seeds, kinds=tuple(KINDS)):
-    """Shares of worlds whose truth the 90% intervals hold: weights, objective, gain."""
-    held = []
-    for seed in seeds:
-        kind = kinds[seed % len(kinds)]
-        rng = np.random.default_rng(9000 + seed)
-        world = KINDS[kind](rng, K)
-        runs = noisy_runs(world, ddo_tokens(K, BUDGETS), rng.uniform(0.003, 0.01), rng)
-        proposal = fit.recommend(runs, TARGET)
-        best = world.optimum(TARGET)
-        low, high = (np.array(list(v.values())) for v in (proposal.low, proposal.high))
-        value = world.objective(as_weights(proposal), TARGET)
-        gain = 100 * (1 - value / world.objective(np.full(K, 1 / K), TARGET))
-        _, gain_low, gain_high = proposal.details["gain_percent"]
-        held.append(
-            (
-                ((best >= low - 1e-4) & (best <= high + 1e-4)).mean(),
-                proposal.predicted_low <= value <= proposal.predicted_high,
-                gain_low <= gain <= gain_high,
-            )
-        )
-    return np.mean(held, axis=0)
+def held(world, proposal):
+    """Which truths the 90% intervals hold: share of weights, objective, gain."""
+    best = world.optimum(TARGET)
+    low, high = (np.array(list(v.values())) for v in (proposal.low, proposal.high))
+    value = world.objective(as_weights(proposal), TARGET)
+    gain = 100 * (1 - value / world.objective(np.full(K, 1 / K), TARGET))
+    _, gain_low, gain_high = proposal.details["gain_percent"]
+    return (
+        ((best >= low - 1e-4) & (best <= high + 1e-4)).mean(),
+        proposal.predicted_low <= value <= proposal.predicted_high,
+        gain_low <= gain <= gain_high,
+    )
 
 
-def test_intervals_hold_the_truth_on_a_few_worlds():
-    assert coverage(range(24)).min() > 0.65
+def test_intervals_hold_the_truth_on_a_few_worlds(answers):
+    pairs = [pair for found in answers.values() for pair in found]
+    assert np.mean([held(*pair) for pair in pairs], axis=0).min() > 0.65
 
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_on_200_worlds():
-    shares = coverage(range(200))
-    print("weights, objective, gain:", shares)
-    assert (shares >= 0.85).all() and (shares <= 0.95).all()
+    shares = []
+    for seed in range(200):
+        rng = np.random.default_rng(9000 + seed)
+        world = KINDS[list(KINDS)[seed % len(KINDS)]](rng, K)
+        runs = noisy_runs(world, ddo_tokens(K, BUDGETS), rng.uniform(0.003, 0.01), rng)
+        shares.append(held(world, fit.recommend(runs, TARGET)))
+    mean = np.mean(shares, axis=0)
+    print("weights, objective, gain:", mean)
+    assert (mean >= 0.85).all() and (mean <= 0.95).all()
 
 
 def test_a_gain_lost_in_noise_is_shrunk_away_and_said():
     trusts = []
-    for seed in range(4):
+    for seed in range(3):
         rng = np.random.default_rng(seed)
         world = effective_world(rng, K, 1.0)  # much transfer: the mixture hardly matters
         runs = noisy_runs(world, ddo_tokens(K, BUDGETS), 0.08, rng)

@@ -80,7 +80,7 @@ def check(seed, k, general):
 
 @pytest.mark.parametrize("k", [2, 7, 100])
 def test_random_problems_equal_slsqp_by_bisection(k):
-    for seed in range(20):
+    for seed in range(5 if k == 100 else 20):
         check(seed, k, general=False)
 
 
@@ -123,11 +123,12 @@ def test_a_worst_domain_objective_lifts_the_worst():
         [[1.0, 0.5, 0.0, -1.0, 1, 0, 0], [2.0, 0.7, 0.0, -1.0, 0, 1, 0], [1, 0, 0, -1, 0, 0, 1]]
     )
     fitted = FittedLaw(theta, np.full(3, 1.0), 1.0, law)
-    mean = fit.optimal_mixture(fitted, 300.0, objective="mean_loss")
+    v_E = np.full(3, 1 / 3)
+    mean = fit.optimal_mixture(fitted, 300.0, objective="mean_loss", target_weights=v_E)
+    first = fit.optimal_mixture(fitted, 300.0, objective="mean_loss", target_weights=[1, 0, 0])
+    assert first.weights_K[0] > 0.99
     worst = fit.optimal_mixture(fitted, 300.0, objective="worst_loss", lower=0.01)
     assert worst.weights_K[1] > mean.weights_K[1]
-    weighted = fit.optimal_mixture(fitted, 300.0, objective="mean_loss", target_weights=[1, 0, 0])
-    assert weighted.weights_K[0] > 0.99
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,6 @@ from autoscale_jax.fit.extrapolation import (
     Extrapolation,
     autoscale_ladder,
     extrapolate,
-    extrapolate_scales,
 )
 from autoscale_jax.fit.gp import GaussianProcess, fit_gp
 from autoscale_jax.fit.next_run import NextRun, next_run
@@ -52,8 +51,10 @@ from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
 from autoscale_jax.fit.power import PowerLaw, PowerLawFit, fit_power_law
 from autoscale_jax.fit.recommend import recommend
 from autoscale_jax.fit.repetition import effective_tokens, epoch_caps, matched_pools
+from autoscale_jax.fit.scales import extrapolate_scales
 from autoscale_jax.fit.selection import LAWS, Selection, select
 from autoscale_jax.fit.simplex import Mixture, optimal_mixture
+from autoscale_jax.fit.trajectory import ScalePoint, trajectory
 
 __all__ = [
     "LAWS",
@@ -66,6 +67,7 @@ __all__ = [
     "PaperRule",
     "PowerLaw",
     "PowerLawFit",
+    "ScalePoint",
     "Selection",
     "autoscale_ladder",
     "ddo_optimum",
@@ -82,4 +84,5 @@ __all__ = [
     "paper_rule",
     "recommend",
     "select",
+    "trajectory",
 ]

@@ -228,7 +228,7 @@ def extrapolate(
       BadInput: token counts that are negative, zero without n0, not finite, or of unequal length.
     """
     if not is_traced(n1, n2, total, n0, log_sd):
-        _check_scales(n1, n2, total, n0)
+        check_scales(n1, n2, total, n0)
     n1_K, n2_K = jnp.asarray(n1, dtype=float), jnp.asarray(n2, dtype=float)
     k = n1_K.shape[0]
     lower_K, upper_K = map(jnp.asarray, bounds_of(lower, upper, k))
@@ -236,68 +236,6 @@ def extrapolate(
     return _extrapolate(
         n1_K, n2_K, jnp.asarray(total, dtype=float), spread[0], lower_K, upper_K, *spread[1:]
     )
-
-
-@float64
-def extrapolate_scales(
-    n_SxK: Any,
-    total: Any,
-    *,
-    log_sd_SxK: Any = None,
-    n0: Any = 0.0,
-    lower: Any = 0.0,
-    upper: Any = 1.0,
-) -> Extrapolation:
-    """`extrapolate` from more than two scales (rows, ascending) by weighted least squares.
-
-    log(n + n0) is a line in one scalar per scale; lines and scalars are fitted in turn (rank one),
-    each log amount with weight 1/log_sd^2, equal weights by default. With two scales it is
-    `extrapolate` itself.
-    """
-    n_SxK = jnp.asarray(n_SxK, dtype=float)
-    if not is_traced(n_SxK, total):
-        for row in range(1, n_SxK.shape[0]):
-            _check_scales(n_SxK[row - 1], n_SxK[row], total, n0)
-    log_SxK = jnp.log(n_SxK + n0)
-    sd = jnp.asarray(1.0 if log_sd_SxK is None else log_sd_SxK, dtype=float)
-    weight_SxK = 1 / jnp.broadcast_to(sd, n_SxK.shape) ** 2
-    s_S = jnp.log(n_SxK.sum(1))
-    s_S = (s_S - s_S[0]) / (s_S[-1] - s_S[0])
-
-    def alternate(s_S: Any, _: None) -> tuple[Any, None]:
-        a_K, b_K = _lines(s_S, log_SxK, weight_SxK)
-        s_S = (weight_SxK * b_K * (log_SxK - a_K)).sum(1) / (weight_SxK * b_K**2).sum(1)
-        return (s_S - s_S[0]) / (s_S[-1] - s_S[0]), None
-
-    s_S = jax.lax.scan(alternate, s_S, None, length=200)[0]
-    a_K, b_K = _lines(s_S, log_SxK, weight_SxK)
-    # Two points on each fitted line stand for all scales; their noise is that of the line there.
-    share_S = weight_SxK.mean(1)
-    mean = (share_S * s_S).sum() / share_S.sum()
-    leverage = 1 / share_S.sum() + (jnp.array([0.0, 1.0]) - mean) ** 2 / (
-        (share_S * (s_S - mean) ** 2).sum()
-    )
-    sd1, sd2 = (0.0, 0.0) if log_sd_SxK is None else jnp.sqrt(leverage)
-    n1_K, n2_K = jnp.exp(a_K) - n0, jnp.exp(a_K + b_K) - n0
-    return extrapolate.__wrapped__(  # type: ignore[attr-defined]
-        jnp.maximum(n1_K, 1e-9),
-        jnp.maximum(n2_K, 1e-9),
-        total,
-        n0=n0,
-        lower=lower,
-        upper=upper,
-        log_sd=(sd1, sd2),
-    )
-
-
-def _lines(s_S: Any, log_SxK: Any, weight_SxK: Any) -> tuple[Any, Any]:
-    """Weighted least-squares intercepts and slopes of each domain's log amount over s."""
-    total_K = weight_SxK.sum(0)
-    mean_s_K = (weight_SxK * s_S[:, None]).sum(0) / total_K
-    mean_log_K = (weight_SxK * log_SxK).sum(0) / total_K
-    d_SxK = s_S[:, None] - mean_s_K
-    b_K = (weight_SxK * d_SxK * (log_SxK - mean_log_K)).sum(0) / (weight_SxK * d_SxK**2).sum(0)
-    return mean_log_K - b_K * mean_s_K, b_K
 
 
 def autoscale_ladder(n1: Any, n2: Any, total: float) -> np.ndarray:
@@ -308,7 +246,7 @@ def autoscale_ladder(n1: Any, n2: Any, total: float) -> np.ndarray:
     Raises:
       BadInput: bad token counts, or a ladder that never reaches the target.
     """
-    _check_scales(n1, n2, total, 0.0)
+    check_scales(n1, n2, total, 0.0)
     n1_K, n2_K = np.asarray(n1, dtype=np.float64), np.asarray(n2, dtype=np.float64)
     if not (n2_K > n1_K).any():
         raise BadInput(
@@ -320,7 +258,8 @@ def autoscale_ladder(n1: Any, n2: Any, total: float) -> np.ndarray:
     return n_K
 
 
-def _check_scales(n1: Any, n2: Any, total: Any, n0: Any) -> None:
+def check_scales(n1: Any, n2: Any, total: Any, n0: Any) -> None:
+    """Refuse token counts that no extrapolation starts from."""
     if np.shape(n1) != np.shape(n2) or np.ndim(n1) != 1:
         raise BadInput(f"n1, n2 have shapes {np.shape(n1)}, {np.shape(n2)}: give K tokens each")
     for name, n in (("n1", n1), ("n2", n2)):

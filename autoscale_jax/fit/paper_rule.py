@@ -8,8 +8,9 @@ import numpy as np
 
 from autoscale_jax.fit.budgets import budgets_of
 from autoscale_jax.fit.ddo import DDOResult, ddo_optimum
-from autoscale_jax.fit.extrapolation import Extrapolation, extrapolate, extrapolate_scales
+from autoscale_jax.fit.extrapolation import Extrapolation, extrapolate
 from autoscale_jax.fit.power import Offset
+from autoscale_jax.fit.scales import extrapolate_scales
 from autoscale_jax.fit.simplex import bounds_of
 from autoscale_jax.specs import BadInput
 
