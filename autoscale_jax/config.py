@@ -57,6 +57,7 @@ def default_config() -> ConfigDict:
     c.study.factor = 3.0  # a domain's tokens are multiplied and divided by this
     c.study.base_seeds = 3  # replicates of each base run: they measure the noise
     c.study.perturbed_seeds = 1
+    c.study.extra_runs = 0  # then so many more, each the one worth most
     c.study.objective = "mean_perplexity"  # or "mean_loss"
     # {evaluation domain: weight}; None weighs all alike
     c.study.eval_weights = config_dict.placeholder(object)
@@ -108,6 +109,7 @@ def _check_numbers(c: ConfigDict) -> None:
         "train.weight_decay": (lambda x: x >= 0, "must be 0 or more"),
         "train.checkpoint_seconds": (lambda x: x >= 0, "must be 0 or more"),
         "study.factor": (lambda x: x > 1, "must be above 1"),
+        "study.extra_runs": (lambda x: x >= 0, "must be 0 or more"),
         "verify.seeds": (lambda x: x >= 0, "must be 0 (no verification) or more"),
     }
     for field, (holds, remedy) in bounds.items():

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from autoscale_jax.fit import DDOResult
-from autoscale_jax.methods import DDO
+from autoscale_jax.methods import DDO, AutoScale
 from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import BadInput, Proposal, Run, RunSpec
+from autoscale_jax.specs import BadInput, Run, RunSpec
 
 Objective = Callable[[Mapping[str, float]], float]
 CURVE_POINTS = 40
@@ -84,32 +84,32 @@ def laws(ddo: DDO, result: DDOResult, runs: Sequence[Run], objective: Objective)
     return rows
 
 
-def trajectory(
-    fitted: Sequence[tuple[DDO, DDOResult]], proposal: Proposal | None
-) -> list[dict[str, Any]]:
-    """The best mixture against the token scale: measured at the budgets, proposed at the target."""
-    points = []
-    for ddo, optimum in fitted:
-        some = optimum.weights_SxK if len(optimum.weights_SxK) else optimum.weights_K[None]
-        low_K, high_K = np.quantile(some, [0.05, 0.95], axis=0)
-        points.append(
-            {
-                "tokens": ddo.budget,
-                "weights": dict(zip(ddo.domains, optimum.weights_K.tolist(), strict=True)),
-                "low": dict(zip(ddo.domains, low_K.tolist(), strict=True)),
-                "high": dict(zip(ddo.domains, high_K.tolist(), strict=True)),
-                "kind": "measured optimum",
-            }
-        )
-    if proposal is None:
-        return points
-    last = {
-        "weights": dict(proposal.weights),
-        "low": dict(proposal.low),
-        "high": dict(proposal.high),
-    }
-    points.append({"tokens": proposal.tokens, **last, "kind": "extrapolated"})
-    return points
+def trajectory(method: AutoScale, table: RunTable) -> list[dict[str, Any]]:
+    """The best mixture against the token scale, from the smallest budget to beyond the target."""
+    budgets, target = [ddo.budget for ddo in method.budgets], method.target_tokens
+    between = np.geomspace(budgets[-1], target, 6)[1:-1].round().tolist()
+    totals = sorted({*budgets, *between, target, 4 * target})
+    return [
+        {
+            "tokens": round(point.tokens),
+            "weights": dict(point.weights),
+            "low": dict(point.low),
+            "high": dict(point.high),
+            "kind": "measured optimum" if point.tokens <= budgets[-1] else "extrapolated",
+        }
+        for point in method.trajectory(table, totals)
+    ]
+
+
+def next_run(method: AutoScale, table: RunTable) -> dict[str, str]:
+    """The run that would tell most, in words."""
+    best = method.next_run(table)
+    reason = (
+        f"of all changes of one domain and replicates of a base, it takes most off the expected "
+        f"regret of the proposal per FLOP: {100 * best.regret:.3f}% of the objective for "
+        f"{sum(best.tokens.values()):,.0f} tokens"
+    )
+    return {"label": best.label, "reason": reason}
 
 
 def effects(ddo: DDO, runs: Sequence[Run]) -> dict[str, Any]:

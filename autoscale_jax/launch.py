@@ -22,36 +22,37 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study's ledger an
 flags.mark_flags_as_required(["config", "workdir"])
 
 
+def read_flags(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
+    """Config and workdir. Raises `BadInput` for anything absl or the config file refuses."""
+    try:
+        rest = flags.FLAGS(argv)[1:]
+        config = _CONFIG.value
+    except BadInput:
+        raise
+    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
+        raise BadInput(f"--config: {error}") from error
+    if rest:
+        raise BadInput(f"argument {rest[0]!r}: not a flag; overrides look like --config.seed=1")
+    return config, Path(str(_WORKDIR.value))
+
+
 def main(argv: Sequence[str]) -> None:
     """Run the study that the flags describe."""
-    if len(argv) > 1:
-        raise BadInput(f"argument {argv[1]!r}: not a flag; overrides look like --config.seed=1")
-    config, workdir = _CONFIG.value, Path(str(_WORKDIR.value))
+    config, workdir = read_flags(argv)
     jax.config.update("jax_compilation_cache_dir", str(workdir / "xla_cache"))
     # without an accelerator, each run that trains at once gets a simulated device of its own
     jax.config.update("jax_num_cpu_devices", int(config.execute.slots))
     run_study(config, workdir)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-    """absl's flags; a field that the config does not have becomes one line with the nearest one."""
-    try:
-        return flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:
-        raise BadInput(f"--config: {_one_line(error)}") from error
-    except (flags.Error, OSError, ValueError, TypeError) as error:
-        raise BadInput(_one_line(error)) from error
-
-
-def _one_line(error: BaseException) -> str:
+def _one_line(error: object) -> str:
     return " ".join(str(error).replace("\\n", " ").split())
 
 
 def run() -> None:
     """The console entry: turns the two kinds of failure into one line and an exit code."""
     try:
-        argv = _parse(sys.argv)
-        main(argv)
+        main(sys.argv)
     except BadInput as error:
         sys.exit(_say(error, 2))
     except OSError as error:
@@ -59,7 +60,7 @@ def run() -> None:
 
 
 def _say(error: object, code: int) -> int:
-    print(f"autoscale_jax: {_one_line(Exception(error))}", file=sys.stderr)
+    print(f"autoscale_jax: {_one_line(error)}", file=sys.stderr)
     return code
 
 

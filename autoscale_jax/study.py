@@ -23,23 +23,26 @@ class Study:
         self.config, self.corpus, self.table = config, corpus, table
         self.domains = tuple(domain.name for domain in corpus.domains)
         configs.check_domains(config, self.domains)
-        unique = {domain.name: domain.train_tokens for domain in corpus.domains}
+        length, s = config.model.seq_len, config.study
+        unique = {name: n * length for name, n in supply(corpus, length).items()}
         self.natural = {name: n / sum(unique.values()) for name, n in unique.items()}
         self.uniform = dict.fromkeys(self.domains, 1 / len(self.domains))
-        s = config.study
         self.eval_weights = dict(s.eval_weights) if s.eval_weights else None
         self.method = AutoScale(
             budgets=tuple(
                 DDO(self.domains, budget, s.factor, s.base_seeds, s.perturbed_seeds)
                 for budget in s.budgets
             ),
+            target_tokens=s.target_tokens,
             rule=s.method,
             objective=s.objective,
             eval_weights=self.eval_weights,
-            natural=self.natural,
+            unique=unique,
+            max_epochs=s.max_epochs,
             floor=s.floor,
             samples=s.samples,
             seed=config.seed,
+            extra_runs=s.extra_runs,
         )
 
     def objective(self, loss: Mapping[str, float]) -> float:
@@ -52,15 +55,6 @@ class Study:
             )
         )
 
-    @property
-    def caps(self) -> dict[str, float]:
-        """Most weight a domain can have at the target, by its unique tokens and `max_epochs`."""
-        length, s = self.config.model.seq_len, self.config.study
-        return {
-            name: min(1.0, n * length * s.max_epochs / s.target_tokens)
-            for name, n in supply(self.corpus, length).items()
-        }
-
     def check(self) -> None:
         """Refuse, before anything trains, what no training could do. Raises `BadInput`."""
         length, s = self.config.model.seq_len, self.config.study
@@ -69,7 +63,7 @@ class Study:
             check_supply(self.corpus, spec.tokens, length, s.max_epochs)
 
     def propose(self) -> Proposal:
-        return self.method.propose(self.table, self.config.study.target_tokens, self.caps)
+        return self.method.propose(self.table, self.config.study.target_tokens)
 
     def mixtures(self, proposal: Proposal) -> dict[str, dict[str, float]]:
         """The mixtures that verification trains, by name."""

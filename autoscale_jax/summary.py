@@ -49,7 +49,7 @@ def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ())
         "reference": "uniform",
         "recommended": proposal.method if proposal else None,
         "proposals": proposals(study, proposal) if proposal else [],
-        "trajectory": evidence.trajectory(fitted, proposal),
+        "trajectory": evidence.trajectory(study.method, table) if proposal else [],
         "laws": [
             row
             for ddo, fit in fitted
@@ -65,7 +65,7 @@ def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ())
         "tokens_saved": saved,
         "cost": cost(ledger, sum(map(len, verified.values()))),
         "noise": evidence.noise(study.method.budgets, table, objective),
-        "next_run": None,
+        "next_run": evidence.next_run(study.method, table) if proposal else None,
         "warnings": [*problems, *study.corpus.warnings, *table.notes, *warnings, *diverged(ledger)],
         "runs": [run_row(run, objective) for run in ledger],
     }

@@ -11,8 +11,7 @@ from scipy import stats
 
 from autoscale_jax.specs import CurvePoint, Run, RunSpec, split_tokens
 
-# verification seeds lie apart from the proxies', so that no fit has seen their noise
-FIRST_SEED = 1000
+FIRST_SEED = 1000  # apart from the proxies' seeds, so that no fit has seen their noise
 LEVEL = 0.90
 TOKENS_SAVED = (
     "share of the target's tokens not needed to reach the other mixture's final objective, read "

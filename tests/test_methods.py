@@ -21,7 +21,9 @@ def autoscale(rule="autoscale", **changes):
         "rule": rule,
         "objective": "mean_perplexity",
         "eval_weights": None,
-        "natural": dict.fromkeys(NAMES, 1 / 3),
+        "target_tokens": 480_000,
+        "unique": dict.fromkeys(NAMES, 10**6),
+        "max_epochs": 4.0,
         "floor": 0.02,
         "samples": 50,
         "seed": 0,
@@ -54,3 +56,22 @@ def test_asks_only_for_what_the_table_lacks():
     for run in Synthetic(power_world, NAMES)(wanted[5:]):
         table.add(run)
     assert method.ask(table) == []
+
+
+def test_extra_runs_are_asked_for_one_by_one_and_bounded():
+    method, table = autoscale(extra_runs=2), RunTable()
+    asked = []
+    while specs := method.ask(table):
+        asked.append(len(specs))
+        for run in Synthetic(power_world, NAMES, noise_sd=0.003)(specs):
+            table.add(run)
+    assert asked == [18, 1, 1]
+    assert len(table) == 20
+
+
+def test_the_proposal_does_not_depend_on_who_finished_first():
+    method = autoscale("auto")
+    runs = list(Synthetic(power_world, NAMES, noise_sd=0.003)(method.ask(RunTable())))
+    one = method.propose(RunTable(runs), 480_000)
+    other = method.propose(RunTable(runs[::-1]), 480_000)
+    assert one == other

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from autoscale_jax import fit
 from autoscale_jax.methods.ddo import DDO
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import Proposal, RunSpec
+
+LAST_SEED = 1000  # seeds from here on are verification's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,36 +19,82 @@ class AutoScale:
     """Asks for every budget's DDO runs and proposes from all of them together.
 
     `rule` is `fit.recommend`'s method: "autoscale" is the paper's, "auto" fits several laws to all
-    budgets and averages those with the least held-out error at the larger scale.
+    budgets and averages those with the least held-out error at the larger scale. `extra_runs` more
+    runs are then asked for one by one, each the one that is worth most (`fit.next_run`): the
+    paper's "iterate if necessary".
     """
 
     budgets: tuple[DDO, ...]
+    target_tokens: int
     rule: Literal["auto", "autoscale"]
     objective: fit.Objective
     eval_weights: Mapping[str, float] | None
-    natural: Mapping[str, float]
+    unique: Mapping[str, int]
+    max_epochs: float
     floor: float
     samples: int
     seed: int
+    extra_runs: int = 0
 
     def ask(self, table: RunTable) -> list[RunSpec]:
-        """Runs of all budgets that the table lacks, the smallest budget's first."""
-        return [spec for ddo in self.budgets for spec in ddo.ask(table)]
+        """Runs of all budgets that the table lacks, the smallest budget's first, then extra ones."""
+        missing = [spec for ddo in self.budgets for spec in ddo.ask(table)]
+        if missing or len(self._extra(table)) >= self.extra_runs:
+            return missing
+        best = self.next_run(table)
+        tokens = {name: round(n) for name, n in best.tokens.items()}
+        seeds = {run.spec.seed for run in table if dict(run.spec.tokens) == tokens}
+        free = next(seed for seed in range(LAST_SEED) if seed not in seeds)
+        return [RunSpec(tokens, free, f"{best.label} seed {free} (extra)")]
 
-    def propose(
-        self, table: RunTable, tokens: int, caps: Mapping[str, float] | None = None
-    ) -> Proposal:
-        """The mixture for `tokens` tokens, no domain above its cap, with 90% intervals."""
-        planned = {spec for ddo in self.budgets for spec in ddo.design()}
+    def propose(self, table: RunTable, tokens: int) -> Proposal:
+        """The mixture for `tokens` tokens, with 90% intervals.
+
+        No domain is repeated more than `max_epochs` times. Raises `BadInput` when the runs that
+        ended well are too few.
+        """
+        total = sum(self.unique.values())
         return fit.recommend(
-            table.arrays(lambda run: run.spec in planned),
+            self._evidence(table),
             tokens,
             method=self.rule,
-            objective=self.objective,
-            eval_weights=self.eval_weights,
-            lower=self.floor,
-            upper=caps,
-            natural=self.natural,
-            samples=self.samples,
-            seed=self.seed,
+            natural={name: n / total for name, n in self.unique.items()},
+            max_epochs=self.max_epochs,
+            unique=self.unique,
+            **self._question(),
         )
+
+    def trajectory(self, table: RunTable, totals: Sequence[float]) -> list[fit.ScalePoint]:
+        """The best mixture by the laws of "auto" at several token totals."""
+        return fit.trajectory(
+            self._evidence(table),
+            totals,
+            max_epochs=self.max_epochs,
+            unique=self.unique,
+            **self._question(),
+        )
+
+    def next_run(self, table: RunTable) -> fit.NextRun:
+        """The run that would take most off the proposal's expected regret per FLOP."""
+        return fit.next_run(self._evidence(table), self.target_tokens, **self._question())[0]
+
+    def _question(self) -> dict[str, Any]:
+        """What all of the fit's answers are asked with."""
+        return {
+            "objective": self.objective,
+            "eval_weights": self.eval_weights,
+            "lower": self.floor,
+            "samples": self.samples,
+            "seed": self.seed,
+        }
+
+    def _extra(self, table: RunTable) -> list[RunSpec]:
+        """The runs of proxies beyond the design, in an order that does not depend on timing."""
+        design = {spec for ddo in self.budgets for spec in ddo.design()}
+        extra = [r.spec for r in table if r.spec not in design and r.spec.seed < LAST_SEED]
+        return sorted(extra, key=lambda spec: (spec.total, spec.label))
+
+    def _evidence(self, table: RunTable) -> RunTable:
+        """The proxies' runs in the design's order, so that resampling does not see who ended first."""
+        specs = [spec for ddo in self.budgets for spec in ddo.design()] + self._extra(table)
+        return RunTable([run for spec in specs if (run := table.find(spec)) is not None])
