@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from autoscale_jax.pipeline import run_study
 from autoscale_jax.specs import BadInput
