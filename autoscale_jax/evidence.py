@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -135,21 +134,17 @@ def effects(ddo: DDO, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def noise(ddos: Sequence[DDO], table: RunTable, objective: Objective) -> dict[str, Any]:
-    """Spread of the objective over the base run's seeds, pooled over budgets as a relative sd."""
-    squares, freedom, level = 0.0, 0, math.nan
-    for ddo in ddos:
+    """Spread of the objective over the base run's seeds at the largest budget that has several."""
+    for ddo in reversed(ddos):
         values = np.array([objective(r.loss) for r in ddo.runs(table) if _is_base(ddo, r.spec)])
-        if len(values):
-            squares += float(((np.log(values) - np.log(values).mean()) ** 2).sum())
-            freedom += len(values) - 1
-            level = float(values.mean())
-    relative = math.sqrt(squares / freedom) if freedom else None
-    return {
-        "objective_sd": None if relative is None else relative * level,
-        "relative_sd": relative,
-        "paired_sd": None,
-        "replicates": freedom + len(ddos),
-    }
+        if len(values) > 1:
+            return {
+                "objective_sd": float(values.std(ddof=1)),
+                "relative_sd": float(np.log(values).std(ddof=1)),
+                "paired_sd": None,
+                "replicates": len(values),
+            }
+    return {}
 
 
 def _is_base(ddo: DDO, spec: RunSpec) -> bool:

@@ -37,7 +37,7 @@ class AutoScale:
     extra_runs: int = 0
 
     def ask(self, table: RunTable) -> list[RunSpec]:
-        """Runs of all budgets that the table lacks, the smallest budget's first, then extra ones."""
+        """Runs that the table lacks, the smallest budget's first, then the extra ones."""
         missing = [spec for ddo in self.budgets for spec in ddo.ask(table)]
         if missing or len(self._extra(table)) >= self.extra_runs:
             return missing
@@ -95,6 +95,6 @@ class AutoScale:
         return sorted(extra, key=lambda spec: (spec.total, spec.label))
 
     def _evidence(self, table: RunTable) -> RunTable:
-        """The proxies' runs in the design's order, so that resampling does not see who ended first."""
+        """The proxies' runs in the design's order, so that resampling sees no order of finishing."""
         specs = [spec for ddo in self.budgets for spec in ddo.design()] + self._extra(table)
         return RunTable([run for spec in specs if (run := table.find(spec)) is not None])

@@ -52,7 +52,7 @@ class GPT2(nn.Module):
 
 
 def matrix_parameters(config: GPT2Config) -> int:
-    """Parameters that multiply each token: everything but the input embeddings, biases and norms."""
+    """Parameters that multiply each token: all but input embeddings, biases and norms."""
     blocks = config.num_layers * 12 * config.d_model**2
     return blocks + config.vocab_size * config.d_model
 
