@@ -135,37 +135,30 @@ def ddo_optimum(
     sd, source, degrees = _noise(design, value_R, fit, noise, offset)
     weights_SxK, laws_S, bad = np.zeros((0, k)), _lead(law), 0
     if samples and sd > 0:
-        y_SxKxP, base_S = _resample(design, value_R, sd, degrees, samples, seed)
-        starts = np.stack([fit.offset, fit.exponent], -1)[:, None]
-        twin = np.nan_to_num(fit.solutions[:, :2, :2], nan=1.0)
-        fits = fit_power_law(
-            design.x_KxP,
-            y_SxKxP,
-            weights=weight_KxP,
-            offset=offset,
-            branch=branch,
-            starts=np.concatenate([starts, twin], 1),
-        )
-        bad = int((~fits.ok.all(1)).sum())
-        laws_S = PowerLaw(
-            fits.offset, fits.exponent, np.tile(design.base_tokens_K, (samples, 1)), base_S
-        )
+        points = _resample(design, value_R, sd, degrees, samples, seed)
+        laws_S, bad = _refit(design, fit, weight_KxP, points, offset, branch)
         weights_SxK = _optima(laws_S, total, lower_K, upper_K)[0]
     names = names or tuple(str(i) for i in range(k))
     return DDOResult(
-        w_1xK[0],
-        w_1xK[0] * total,
-        total,
-        float(value_1[0]),
-        law,
-        fit,
-        weights_SxK,
-        laws_S,
-        sd,
-        source,
-        float(kkt_1[0]),
-        _warn(fit, names, samples, sd, bad),
-    )
+        w_1xK[0], w_1xK[0] * total, total, float(value_1[0]), law, fit, weights_SxK, laws_S,
+        sd, source, float(kkt_1[0]), _warn(fit, names, samples, sd, bad),
+    )  # fmt: skip
+
+
+def _refit(
+    design: Design, fit: PowerLawFit, weight_KxP: np.ndarray,
+    points: tuple[np.ndarray, np.ndarray], offset: Offset, branch: Branch,
+) -> tuple[PowerLaw, int]:  # fmt: skip
+    """Laws of resampled points, and how many resamples had a fit that did not converge."""
+    y_SxKxP, base_S = points
+    starts = np.stack([fit.offset, fit.exponent], -1)[:, None]
+    twin = np.nan_to_num(fit.solutions[:, :2, :2], nan=1.0)
+    fits = fit_power_law(
+        design.x_KxP, y_SxKxP, weights=weight_KxP, offset=offset, branch=branch,
+        starts=np.concatenate([starts, twin], 1),
+    )  # fmt: skip
+    base_SxK = np.tile(design.base_tokens_K, (len(base_S), 1))
+    return PowerLaw(fits.offset, fits.exponent, base_SxK, base_S), int((~fits.ok.all(1)).sum())
 
 
 @jax.jit

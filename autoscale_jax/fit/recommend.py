@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import jax.numpy as jnp
 import numpy as np
 
 from autoscale_jax.fit.ensemble import Ensemble
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
+from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.selection import LAWS, Selection
+from autoscale_jax.fit.simplex import project
 from autoscale_jax.fit.study import Study, by_name, judge_of, study_of
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Proposal, RunArrays
@@ -75,26 +78,15 @@ def recommend(
     if method not in get_args(Method):
         raise BadInput(f"method = {method!r}: give one of {', '.join(get_args(Method))}")
     study = study_of(
-        table,
-        tokens,
-        objective=objective,
-        eval_weights=eval_weights,
-        lower=lower,
-        upper=upper,
-        unique=unique,
-        max_epochs=max_epochs,
-    )
+        table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper,
+        unique=unique, max_epochs=max_epochs,
+    )  # fmt: skip
     laws = (method,) if method in LAWS else ()
     judge, ensemble = judge_of(study, laws, noise, samples, seed)
     optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
     best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)
-    others = _references(study, reference, natural)
     rule = _paper(study, noise, samples, seed, required=method in ("autoscale", "keep"))
-    if rule is not None:
-        others |= {"keep": rule.keep_K, "autoscale": rule.weights_K}
-    else:
-        largest = float(study.arrays.tokens_RxK.sum(1).max())
-        others["keep"] = ensemble.expected_optimum(largest, study.lower_K, study.upper_K)
+    others = _others(study, ensemble, rule, reference, natural)
     if method in ("autoscale", "keep"):
         assert rule is not None
         best_K = others[method]
@@ -115,7 +107,11 @@ def _proposal(
     trust = 1.0
     if method not in ("autoscale", "keep") and sure < SURE:
         trust = float(np.clip(gain_D.mean(), 0, None) ** 2 / (gain_D**2).mean())
-    weights_K = others["reference"] + trust * (best_K - others["reference"])
+    # The reference may lie outside the bounds; the fall-back is the feasible point next to it.
+    with scope():
+        bounds = jnp.asarray(study.lower_K), jnp.asarray(study.upper_K)
+        fallback_K = np.asarray(project(jnp.asarray(others["reference"]), *bounds))
+    weights_K = fallback_K + trust * (best_K - fallback_K)
     value_MxD = ensemble.values(np.stack([*others.values(), weights_K]) * study.tokens)
     value_D, values = value_MxD[-1], dict(zip(others, value_MxD[:-1], strict=True))
     gain_D = _gain(values["reference"], value_D)
@@ -123,36 +119,15 @@ def _proposal(
     low_K, high_K = np.minimum(low_K, weights_K), np.maximum(high_K, weights_K)
     warnings = _warnings(study, judge, optima_DxK, trust, sure, rule)
     predicted = np.percentile(value_D, [5, 95])
-    percent = np.percentile(100 * gain_D, [5, 95])
-    candidates = {
-        name: {
-            "weights": dict(zip(names, others[name].tolist(), strict=True)),
-            "predicted_objective": float(np.median(values[name])),
-        }
-        for name in others
-    }
-    details = {
-        "objective": study.objective,
-        "gain_percent": [float(100 * np.median(gain_D)), *percent.tolist()],
-        "trust": trust,
-        "unshrunk": dict(zip(names, best_K.tolist(), strict=True)),
-        "laws": {
-            name: {
-                "held_out_contrast": judge.contrast[name],
-                "held_out_mae": judge.mae[name],
-                "share": judge.shares.get(name, 0.0),
-            }
-            for name in judge.contrast
-        },
-        "held_out": judge.held_out,
-        "noise": {
-            "source": judge.noise.source,
-            "correlation": judge.noise.correlation,
-            "sd": dict(zip(study.arrays.eval_domains, judge.noise.sd_E.tolist(), strict=True)),
-        },
-        "candidates": candidates,
-    }
     named = lambda v_K: dict(zip(names, (float(v) for v in v_K), strict=True))  # noqa: E731
+    details = _details(study, judge, gain_D) | {
+        "trust": trust,
+        "unshrunk": named(best_K),
+        "candidates": {
+            n: {"weights": named(others[n]), "predicted_objective": float(np.median(values[n]))}
+            for n in others
+        },
+    }
     beaten = [n for n in others if n not in ("reference", "autoscale")]
     return Proposal(
         method=method,
@@ -167,6 +142,28 @@ def _proposal(
         warnings=tuple(warnings),
         details=details,
     )
+
+
+def _details(study: Study, judge: Selection, gain_D: np.ndarray) -> dict[str, Any]:
+    """The objective, the gain over the reference, the laws' held-out errors and the noise."""
+    return {
+        "objective": study.objective,
+        "gain_percent": [100 * float(v) for v in np.percentile(gain_D, [50, 5, 95])],
+        "laws": {
+            name: {
+                "held_out_contrast": judge.contrast[name],
+                "held_out_mae": judge.mae[name],
+                "share": judge.shares.get(name, 0.0),
+            }
+            for name in judge.contrast
+        },
+        "held_out": judge.held_out,
+        "noise": {
+            "source": judge.noise.source,
+            "correlation": judge.noise.correlation,
+            "sd": dict(zip(study.arrays.eval_domains, judge.noise.sd_E.tolist(), strict=True)),
+        },
+    }
 
 
 def _gain(reference_D: np.ndarray, value_D: np.ndarray) -> np.ndarray:
@@ -208,6 +205,19 @@ def _warnings(
     if rule is not None:
         lines += [f"paper's rule: {line}" for line in rule.warnings]
     return lines
+
+
+def _others(
+    study: Study, ensemble: Ensemble, rule: PaperRule | None,
+    reference: str | Mapping[str, float], natural: Mapping[str, float] | None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Mixtures that the proposal is compared with, the reference first."""
+    others = _references(study, reference, natural)
+    if rule is not None:
+        return others | {"keep": rule.keep_K, "autoscale": rule.weights_K}
+    largest = float(study.arrays.tokens_RxK.sum(1).max())
+    keep_K = ensemble.expected_optimum(largest, study.lower_K, study.upper_K)
+    return others | {"keep": keep_K}
 
 
 def _references(
