@@ -31,7 +31,7 @@ LAWS: dict[str, Law] = {
 }
 GP = "gaussian process"
 NAMES = (*LAWS, GP)
-GOOD = 1.3  # laws within this factor of the best error are averaged
+GOOD = 1.2  # laws within this factor of the best error are averaged
 FOLDS, MANY = 4, 100  # folds of runs at one budget; with many runs the first fold will do
 
 
