@@ -1,6 +1,7 @@
 """Eq. 2 and DDO: known laws, the published example, and bad input."""
 
 import csv
+import doctest
 from pathlib import Path
 
 import jax
@@ -15,6 +16,10 @@ from autoscale_jax.specs import BadInput
 RUNS = Path(__file__).resolve().parents[2] / "shared" / "data" / "runs"
 DDO = RUNS / "autoscale_ddo_gpt2large_1p2B.csv"
 X_P = np.array([0.2, 1.0, 3.0])
+
+
+def test_the_examples_of_the_package_hold():
+    assert doctest.testmod(fit).failed == 0
 
 
 def curve(x, a, b, c):
