@@ -6,6 +6,7 @@ machine failed (a full disk, say): the same command continues the study.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,11 +57,12 @@ def run() -> None:
     except BadInput as error:
         sys.exit(_say(error, 2))
     except OSError as error:
-        sys.exit(_say(f"{error}: mend it, then the same command continues", 1))
+        code = _say(f"{error}: mend it, then the same command continues", 1)
+        os._exit(code)  # without the complaints of writers whose disk is full
 
 
 def _say(error: object, code: int) -> int:
-    print(f"autoscale_jax: {_one_line(error)}", file=sys.stderr)
+    print(f"autoscale_jax: {_one_line(error)}", file=sys.stderr, flush=True)
     return code
 
 

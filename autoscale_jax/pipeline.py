@@ -57,6 +57,7 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
         measure(study, functools.partial(study.ask_verification, proposal), execute, progress, ())
         result = summary.build(study, proposal)
         report.write(result, folder)
+        table.to_csv(folder / "runs.csv")
         progress.say(f"report: {folder / 'report.html'}")
     return result
 

@@ -13,7 +13,7 @@ from autoscale_jax.data import Corpus, check_supply, supply
 from autoscale_jax.fit.objective import eval_weights_of, objective_value
 from autoscale_jax.methods import DDO, AutoScale
 from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import Proposal, Run, RunSpec
+from autoscale_jax.specs import BadInput, Proposal, Run, RunSpec
 
 
 class Study:
@@ -58,6 +58,12 @@ class Study:
     def check(self) -> None:
         """Refuse, before anything trains, what no training could do. Raises `BadInput`."""
         length, s = self.config.model.seq_len, self.config.study
+        rows = self.config.train.batch_size
+        if s.budgets[0] < rows * length:
+            raise BadInput(
+                f"config.train.batch_size = {rows}: a base run of {s.budgets[0]} tokens does not "
+                f"fill one batch of {rows} x {length}; lower it or raise study.budgets"
+            )
         fixed = verify.specs({"uniform": self.uniform}, s.target_tokens, 1)
         for spec in [*(x for ddo in self.method.budgets for x in ddo.design()), *fixed]:
             check_supply(self.corpus, spec.tokens, length, s.max_epochs)

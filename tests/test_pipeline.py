@@ -20,6 +20,7 @@ def test_every_run_of_the_plan_is_in_the_ledger(whole_study):
     with RunTable.open(folder / "runs.jsonl", write=False) as table:
         assert len(table) == proxies + verification
     assert not list((folder / "checkpoints").iterdir())
+    assert len(RunTable.from_csv(folder / "runs.csv")) == proxies + verification
 
 
 def test_realised_tokens_are_the_asked_ones(whole_study):
@@ -92,7 +93,8 @@ def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path)
     [
         ("study.budgets", (6000, 400_000), r"tokens\['(birds|metals|rivers)'\].*epochs"),
         ("study.target_tokens", 5_000_000, r"tokens\['\w+'\].*epochs and max_epochs = 4"),
-        ("model.seq_len", 100_000, "sequence"),
+        ("model.seq_len", 100_000, "batch_size = 4: .* does not fill one batch of"),
+        ("train.batch_size", 2000, "batch_size = 2000: .* does not fill one batch of"),
         ("study.eval_weights", {"poems": 1.0}, "no such evaluation domain"),
         ("study.floor", 0.4, "below 1/3"),
         ("data.domains", {"birds": "/nowhere/*.txt", "metals": "/nowhere/m*"}, "/nowhere"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -11,6 +13,18 @@ import jax
 import orbax.checkpoint as ocp
 
 Position = TypeVar("Position")
+
+
+@contextlib.contextmanager
+def _machine_errors() -> Iterator[None]:
+    """A save that fails is the machine's failure, whatever its writer calls it (a full disk is a
+    ValueError of many lines)."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"saving a checkpoint failed: {str(error)[:300]}") from error
 
 
 class _OneSaveAtATime:
@@ -28,7 +42,8 @@ class _OneSaveAtATime:
         """Start a save once the one before it, anyone's, has ended."""
         with self._lock:
             self._wait()
-            manager.save(step, args=args)
+            with _machine_errors():
+                manager.save(step, args=args)
             self._under_way = manager
 
     def end(self, manager: ocp.CheckpointManager) -> None:
@@ -40,7 +55,8 @@ class _OneSaveAtATime:
     def _wait(self) -> None:
         manager, self._under_way = self._under_way, None
         if manager is not None:
-            manager.wait_until_finished()
+            with _machine_errors():
+                manager.wait_until_finished()
 
 
 _SAVES = _OneSaveAtATime()
@@ -78,6 +94,7 @@ class RunCheckpoint(Generic[Position]):
         try:
             _SAVES.end(self._manager)
         finally:
-            self._manager.close()
+            with _machine_errors():
+                self._manager.close()
         if delete:
             shutil.rmtree(self._folder)
