@@ -8,4 +8,4 @@ bash launch/setup.sh test
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 bash -n launch/*.sh
-exec .venv/bin/pytest "$@"
+exec .venv/bin/pytest -n 2 --dist loadfile "$@"

@@ -18,7 +18,7 @@ def launch(*arguments):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -75,5 +75,5 @@ def test_a_terminal_gets_a_live_display(tiny_file, whole_study, tmp_path):
             break
         shown += block
     os.close(parent)
-    assert process.wait(120) == 0, shown.decode()
+    assert process.wait(600) == 0, shown.decode()
     assert "study (runs)" in shown.decode() and "━" in shown.decode()

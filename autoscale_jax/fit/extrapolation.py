@@ -128,7 +128,7 @@ def _extrapolate(
     weights_K = jnp.where(ok, tokens_K / tokens_K.sum(), jnp.nan)
     keep_K = _bounded(w2_K, lower_K, upper_K)
     # Positive-part James-Stein: the share of the step in log weights that noise does not explain.
-    step_K = jnp.log(jnp.maximum(weights_K, 1e-12)) - jnp.log(jnp.maximum(keep_K, 1e-12))
+    step_K = jnp.log(jnp.maximum(weights_K, 1e-12) / jnp.maximum(keep_K, 1e-12))
     noise = (w2_K * ((t - 1) ** 2 * (sd1_K**2 + sd2_K**2))).sum()
     signal = (w2_K * step_K**2).sum()
     trust = jnp.clip(1 - noise / jnp.maximum(signal, 1e-300), 0.0, 1.0)
