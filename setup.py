@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 setup(
     name="autoscale_jax",
     version="0.1.0",
-    description="Find, extrapolate and verify the best data mixture for pretraining a language model",
+    description="Find, extrapolate and verify data mixtures for pretraining language models",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["autoscale_jax", "autoscale_jax.*"]),

@@ -95,6 +95,6 @@ class AutoScale:
         return sorted(extra, key=lambda spec: (spec.total, spec.label))
 
     def _evidence(self, table: RunTable) -> RunTable:
-        """The proxies' runs in the design's order, so that resampling sees no order of finishing."""
+        """The proxies' runs in the design's order: resampling must not see who ended first."""
         specs = [spec for ddo in self.budgets for spec in ddo.design()] + self._extra(table)
         return RunTable([run for spec in specs if (run := table.find(spec)) is not None])
