@@ -127,6 +127,10 @@ def _check_study(c: ConfigDict) -> None:
         _refuse("study.budgets", budgets, "give them in increasing order")
     if not all(isinstance(n, int) and n > 0 for n in budgets):
         _refuse("study.budgets", budgets, "each must be a whole number of tokens above 0")
+    rows, length = c.train.batch_size, c.model.seq_len
+    if budgets[0] < rows * length:
+        remedy = f"a base run of {budgets[0]} tokens does not fill one batch of {rows} x {length}"
+        _refuse("train.batch_size", rows, f"{remedy}; lower it or raise study.budgets")
     if c.study.target_tokens < budgets[-1]:
         remedy = f"must be at least the largest proxy budget, {budgets[-1]}"
         _refuse("study.target_tokens", c.study.target_tokens, remedy)

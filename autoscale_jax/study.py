@@ -13,7 +13,7 @@ from autoscale_jax.data import Corpus, check_supply, supply
 from autoscale_jax.fit.objective import eval_weights_of, objective_value
 from autoscale_jax.methods import DDO, AutoScale
 from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import BadInput, Proposal, Run, RunSpec
+from autoscale_jax.specs import Proposal, Run, RunSpec
 
 
 class Study:
@@ -25,7 +25,8 @@ class Study:
         configs.check_domains(config, self.domains)
         length, s = config.model.seq_len, config.study
         unique = {name: n * length for name, n in supply(corpus, length).items()}
-        self.natural = {name: n / sum(unique.values()) for name, n in unique.items()}
+        all_tokens = sum(domain.train_tokens for domain in corpus.domains)
+        self.natural = {d.name: d.train_tokens / all_tokens for d in corpus.domains}
         self.uniform = dict.fromkeys(self.domains, 1 / len(self.domains))
         self.eval_weights = dict(s.eval_weights) if s.eval_weights else None
         self.method = AutoScale(
@@ -37,6 +38,7 @@ class Study:
             rule=s.method,
             objective=s.objective,
             eval_weights=self.eval_weights,
+            natural=self.natural,
             unique=unique,
             max_epochs=s.max_epochs,
             floor=s.floor,
@@ -58,12 +60,6 @@ class Study:
     def check(self) -> None:
         """Refuse, before anything trains, what no training could do. Raises `BadInput`."""
         length, s = self.config.model.seq_len, self.config.study
-        rows = self.config.train.batch_size
-        if s.budgets[0] < rows * length:
-            raise BadInput(
-                f"config.train.batch_size = {rows}: a base run of {s.budgets[0]} tokens does not "
-                f"fill one batch of {rows} x {length}; lower it or raise study.budgets"
-            )
         fixed = verify.specs({"uniform": self.uniform}, s.target_tokens, 1)
         for spec in [*(x for ddo in self.method.budgets for x in ddo.design()), *fixed]:
             check_supply(self.corpus, spec.tokens, length, s.max_epochs)
@@ -72,16 +68,10 @@ class Study:
         return self.method.propose(self.table, self.config.study.target_tokens)
 
     def mixtures(self, proposal: Proposal) -> dict[str, dict[str, float]]:
-        """The mixtures that verification trains, by name."""
-        candidates = proposal.details["candidates"]
-        known = {
-            "uniform": self.uniform,
-            "natural": self.natural,
-            "keep": candidates["keep"]["weights"],
-            "autoscale": candidates["autoscale"]["weights"],
-            "predicted": dict(proposal.weights),
-        }
-        return {name: known[name] for name in self.config.verify.mixtures}
+        """The mixtures that verification trains, by name; the paper's only where there are any."""
+        known = {"uniform": self.uniform, "natural": self.natural}
+        known |= {"predicted": dict(proposal.weights)} | candidates(proposal)
+        return {name: known[name] for name in self.config.verify.mixtures if name in known}
 
     def planned_verification(self) -> list[RunSpec]:
         """As many trainings as verification will need, for the ETA: not yet with their weights."""
@@ -108,3 +98,9 @@ class Study:
             ]
             for name, weights in self.mixtures(proposal).items()
         }
+
+
+def candidates(proposal: Proposal) -> dict[str, dict[str, float]]:
+    """The paper's answers beside the proposal, where its law could be fitted."""
+    found = proposal.details["candidates"]
+    return {name: found[name]["weights"] for name in ("keep", "autoscale") if name in found}

@@ -12,7 +12,7 @@ import numpy as np
 from autoscale_jax import evidence, verify, workdir
 from autoscale_jax.fit.objective import eval_weights_of
 from autoscale_jax.specs import Proposal, Run
-from autoscale_jax.study import Study
+from autoscale_jax.study import Study, candidates
 
 Objective = Callable[[Mapping[str, float]], float]
 
@@ -75,16 +75,15 @@ def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ())
 def proposals(study: Study, proposal: Proposal) -> list[dict[str, Any]]:
     """The proposal, then the mixtures beside it with the objective the same laws predict."""
     row = dataclasses.asdict(proposal)
-    candidates = row.pop("details")["candidates"]
-    mixtures = {"autoscale": candidates["autoscale"]["weights"]} | study.mixtures(proposal)
+    predicted = row.pop("details")["candidates"]
     others = [
         {
             "method": name,
             "tokens": proposal.tokens,
             "weights": dict(weights),
-            "predicted_objective": candidates.get(name, {}).get("predicted_objective"),
+            "predicted_objective": predicted.get(name, {}).get("predicted_objective"),
         }
-        for name, weights in mixtures.items()
+        for name, weights in (candidates(proposal) | study.mixtures(proposal)).items()
         if name not in ("predicted", proposal.method)
     ]
     return [row, *others]

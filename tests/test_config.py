@@ -27,6 +27,7 @@ def test_the_defaults_are_valid():
         ("verify.mixtures", ("uniform", "best"), "uniform, natural"),
         ("verify.seeds", -1, "0 (no verification)"),
         ("train.batch_size", 0, "above 0"),
+        ("train.batch_size", 2000, "80000 tokens does not fill one batch of 2000 x 64"),
         ("train.warmup_ratio", 1.0, "below 1"),
         ("model.num_heads", 3, "divide d_model = 64"),
         ("model.dtype", "float16", "'float32' or 'bfloat16'"),

@@ -22,6 +22,7 @@ def autoscale(rule="autoscale", **changes):
         "objective": "mean_perplexity",
         "eval_weights": None,
         "target_tokens": 480_000,
+        "natural": dict.fromkeys(NAMES, 1 / 3),
         "unique": dict.fromkeys(NAMES, 10**6),
         "max_epochs": 4.0,
         "floor": 0.02,

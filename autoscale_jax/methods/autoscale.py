@@ -29,6 +29,7 @@ class AutoScale:
     rule: Literal["auto", "autoscale"]
     objective: fit.Objective
     eval_weights: Mapping[str, float] | None
+    natural: Mapping[str, float]
     unique: Mapping[str, int]
     max_epochs: float
     floor: float
@@ -53,12 +54,11 @@ class AutoScale:
         No domain is repeated more than `max_epochs` times. Raises `BadInput` when the runs that
         ended well are too few.
         """
-        total = sum(self.unique.values())
         return fit.recommend(
             self._evidence(table),
             tokens,
             method=self.rule,
-            natural={name: n / total for name, n in self.unique.items()},
+            natural=self.natural,
             max_epochs=self.max_epochs,
             unique=self.unique,
             **self._question(),
