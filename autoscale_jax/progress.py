@@ -37,7 +37,8 @@ class StudyProgress:
         self._lock = threading.Lock()
         self._total_runs = self._done_runs = self._later_tokens = 0
         self._pending: dict[RunSpec, int] = {}  # tokens still to train
-        self._trained, self._began, self._last_line = 0, time.monotonic(), 0.0
+        self._trained, self._last_line = 0, 0.0
+        self._began: float | None = None  # set by the first report: compilation is no rate
         self._bars: dict[RunSpec, TaskID] = {}
         self._writers: dict[RunSpec, tensorboardX.SummaryWriter] = {}
         self._live = Progress(
@@ -84,7 +85,10 @@ class StudyProgress:
             self._pending[spec] = max(0, spec.total - at.tokens)
             # a run that continues from a checkpoint jumps: only what was trained now counts
             step = round(at.tokens_per_second * at.seconds)
-            self._trained += min(step, max(0, before - self._pending[spec]))
+            if self._began is None:
+                self._began = time.monotonic()
+            else:
+                self._trained += min(step, max(0, before - self._pending[spec]))
             self._scalars(spec, at)
             rate = f"{at.tokens_per_second / 1e3:,.0f}k tokens/s"
             if spec not in self._bars:
@@ -118,10 +122,10 @@ class StudyProgress:
             )
 
     def _eta(self) -> str:
+        if self._began is None or not self._trained:
+            return "ETA ?"
         elapsed = time.monotonic() - self._began
         left = sum(self._pending.values()) + self._later_tokens
-        if not self._trained:
-            return "ETA ?"
         return f"ETA {duration(left * elapsed / self._trained)}"
 
     def _scalars(self, spec: RunSpec, at: RunProgress) -> None:

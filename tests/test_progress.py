@@ -10,6 +10,8 @@ from autoscale_jax.train.loop import Progress
 
 SPEC = RunSpec({"a": 600, "b": 400}, label="1,000 base seed 0")
 
+OTHER = RunSpec({"a": 600, "b": 400}, seed=1, label="1,000 base seed 1")
+
 
 def finished(spec, status="ok", message=""):
     return Run(
@@ -62,15 +64,18 @@ def test_the_eta_counts_what_is_still_to_come(tmp_path):
     _, progress = study(tmp_path)
     with progress:
         progress.plan([SPEC], done=0, later_runs=1, later_tokens=1500)
-        progress._began -= 10  # ten seconds for the first 500 tokens
-        progress.update(SPEC, Progress(500, 4.5, 2000.0, 0.25))
-        assert progress._eta() == "ETA 0:40"  # 500 left of this run and 1,500 of later ones
+        progress.update(SPEC, Progress(250, 4.5, 10.0, 25.0))  # with compilation: no rate
+        assert progress._eta() == "ETA ?"
+        progress._began -= 10  # ten seconds for the next 250 tokens
+        progress.update(SPEC, Progress(500, 4.5, 2000.0, 0.125))
+        assert progress._eta() == "ETA 1:20"  # 500 left of this run and 1,500 of later ones
 
 
 def test_a_continued_run_does_not_count_what_was_trained_before(tmp_path):
     _, progress = study(tmp_path)
     with progress:
         progress.plan([SPEC], done=0, later_runs=0, later_tokens=0)
+        progress.update(OTHER, Progress(1, 4.5, 10.0, 0.1))
         progress.update(SPEC, Progress(900, 4.5, 2000.0, 0.05))  # 800 were in the checkpoint
         assert progress._trained == 100
 
