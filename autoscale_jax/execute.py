@@ -16,6 +16,7 @@ import numpy as np
 from autoscale_jax.data import Corpus
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Run, RunSpec, run_key
+from autoscale_jax.train.checkpoint import sweep
 from autoscale_jax.train.loop import Progress, Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.recipe import Recipe
@@ -45,6 +46,7 @@ class TrainHere:
     on_progress: OnProgress
 
     def __post_init__(self) -> None:
+        sweep(self.folder)
         devices = jax.devices()
         if len(devices) % self.slots:
             raise BadInput(

@@ -28,6 +28,7 @@ def read_flags(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
     try:
         rest = flags.FLAGS(argv)[1:]
         config = _CONFIG.value
+        config.lock()  # a file that did not load fails at its first use: here
     except BadInput:
         raise
     except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:

@@ -10,6 +10,7 @@ import pytest
 from autoscale_jax.data import eval_batches
 from autoscale_jax.models.gpt2 import GPT2
 from autoscale_jax.specs import RunSpec
+from autoscale_jax.train import checkpoint
 from autoscale_jax.train.loop import Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.recipe import learning_rate
@@ -88,6 +89,29 @@ def test_a_resumed_run_equals_the_uninterrupted_one(recipe, corpus, tmp_path, wh
     assert run.loss == whole_run.loss
     assert run.curve == whole_run.curve
     assert not list(tmp_path.iterdir()), "a finished run leaves no checkpoint"
+
+
+def test_half_deleted_checkpoints_are_never_restored(
+    recipe, corpus, tmp_path, whole_run, monkeypatch
+):
+    """Killed while the checkpoints of a finished run are deleted: the run starts afresh."""
+
+    delete = checkpoint.shutil.rmtree
+
+    def killed(path):
+        if not str(path).endswith(checkpoint.DONE):
+            return delete(path)
+        next(path.rglob("manifest.ocdbt")).unlink()
+        raise Killed
+
+    one = trainer(recipe, corpus, tmp_path, checkpoint_seconds=0)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", killed)
+    with pytest.raises(Killed):
+        one.train(SPEC, lambda p: None)
+    monkeypatch.undo()
+    assert one.train(SPEC, lambda p: None).loss == whole_run.loss
+    checkpoint.sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_devices_train_as_one(recipe, corpus, tmp_path, whole_run):

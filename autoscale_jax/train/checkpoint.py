@@ -13,6 +13,13 @@ import jax
 import orbax.checkpoint as ocp
 
 Position = TypeVar("Position")
+DONE = ".done"  # suffix of the checkpoints of a finished run, which are about to be deleted
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a process that was killed had not finished deleting."""
+    for old in folder.glob(f"*{DONE}"):
+        shutil.rmtree(old)
 
 
 @contextlib.contextmanager
@@ -97,4 +104,5 @@ class RunCheckpoint(Generic[Position]):
             with _machine_errors():
                 self._manager.close()
         if delete:
-            shutil.rmtree(self._folder)
+            # renamed first: a process killed while files go must not leave half a checkpoint
+            shutil.rmtree(self._folder.rename(self._folder.with_suffix(DONE)))
