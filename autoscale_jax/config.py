@@ -8,6 +8,8 @@ from ml_collections import ConfigDict, config_dict
 
 from autoscale_jax.specs import BadInput
 
+# natural: by unique tokens; keep: the paper's optimum at the largest budget; autoscale: the paper's
+# extrapolation; predicted: the proposal
 MIXTURES = ("uniform", "natural", "keep", "autoscale", "predicted")
 OBJECTIVES = ("mean_perplexity", "mean_loss")
 METHODS = ("auto", "autoscale")
@@ -57,7 +59,7 @@ def default_config() -> ConfigDict:
     c.study.factor = 3.0  # a domain's tokens are multiplied and divided by this
     c.study.base_seeds = 3  # replicates of each base run: they measure the noise
     c.study.perturbed_seeds = 1
-    c.study.extra_runs = 0  # then so many more, each the one worth most
+    c.study.extra_runs = 0  # then so many more runs, each the one worth most
     c.study.objective = "mean_perplexity"  # or "mean_loss"
     # {evaluation domain: weight}; None weighs all alike
     c.study.eval_weights = config_dict.placeholder(object)
@@ -67,9 +69,7 @@ def default_config() -> ConfigDict:
     c.study.samples = 200  # resamples that intervals are read from
 
     c.verify = ConfigDict()
-    # uniform; natural: by unique tokens; keep: the largest budget's optimum; autoscale: the paper's
-    # extrapolation; predicted: the proposal
-    c.verify.mixtures = ("uniform", "natural", "keep", "predicted")
+    c.verify.mixtures = ("uniform", "natural", "keep", "predicted")  # of MIXTURES
     c.verify.seeds = 2  # 0 leaves verification out
 
     c.execute = ConfigDict()

@@ -112,15 +112,21 @@ def _perturbed(row: Row, domains: list[str], total: int) -> dict[str, int]:
     domain, _, factor = row.cells["run"].partition(":x")
     if domains and row.cells["run"] == "base":
         return split_tokens(dict.fromkeys(domains, 1 / len(domains)), total)
-    if domain in domains and factor:
+    scale = _fraction(factor)
+    if domain in domains and scale is not None:
         counts = split_tokens(dict.fromkeys(domains, 1 / len(domains)), total)
-        try:
-            return {**counts, domain: round(counts[domain] * Fraction(factor))}
-        except (ValueError, ZeroDivisionError):
-            pass
+        return {**counts, domain: round(counts[domain] * scale)}
     row.refuse(
         "run", "add columns tokens_<domain> or w_<domain>, or name it base or <domain>:x<factor>"
     )
+
+
+def _fraction(text: str) -> Fraction | None:
+    """3, 0.5 or 1/3; None for anything else."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _drop_average(path: Path, rows: list[Row], columns: dict[str, str]) -> list[str]:
