@@ -81,6 +81,8 @@ def proposals(study: Study, proposal: Proposal) -> list[dict[str, Any]]:
             "method": name,
             "tokens": proposal.tokens,
             "weights": dict(weights),
+            "low": {},
+            "high": {},
             "predicted_objective": predicted.get(name, {}).get("predicted_objective"),
         }
         for name, weights in (candidates(proposal) | study.mixtures(proposal)).items()
@@ -172,7 +174,8 @@ def gains_and_savings(
         for name, group in runs.items()
     }
     gains = verify.gains({n: v for n, v in values.items() if v}, mixture)
-    saved: dict[str, Any] = {"low": {}, "high": {}, "definition": verify.TOKENS_SAVED}
+    saved: dict[str, Any] = {"vs_uniform": None, "vs_natural": None, "low": {}, "high": {}}
+    saved["definition"] = verify.TOKENS_SAVED
     for name, gain in gains.items():
         pair = (runs[mixture], runs[name])
         key = f"vs_{name}"
