@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from autoscale_jax.specs import CurvePoint, Run, RunSpec, split_tokens
+from autoscale_jax.specs import VERIFICATION_SEED, CurvePoint, Run, RunSpec, split_tokens
 
-FIRST_SEED = 1000  # apart from the proxies' seeds, so that no fit has seen their noise
 LEVEL = 0.90
 TOKENS_SAVED = (
     "share of the target's tokens not needed to reach the other mixture's final objective, read "
@@ -25,7 +24,9 @@ Objective = Callable[[Mapping[str, float]], float]
 def specs(mixtures: Mapping[str, Mapping[str, float]], tokens: int, seeds: int) -> list[RunSpec]:
     """The trainings: every mixture with every seed, seed by seed so that pairs finish together."""
     return [
-        RunSpec(split_tokens(weights, tokens), FIRST_SEED + seed, f"target {name} seed {seed}")
+        RunSpec(
+            split_tokens(weights, tokens), VERIFICATION_SEED + seed, f"target {name} seed {seed}"
+        )
         for seed in range(seeds)
         for name, weights in mixtures.items()
     ]

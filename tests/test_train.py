@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from autoscale_jax.data import eval_batches
+from autoscale_jax.data import eval_batches, order, quota, supply
 from autoscale_jax.models.gpt2 import GPT2
 from autoscale_jax.specs import RunSpec
 from autoscale_jax.train import checkpoint
@@ -137,3 +137,28 @@ def test_seeds_differ_and_repeat(recipe, corpus, tmp_path, whole_run):
     other = one.train(dataclasses.replace(SPEC, seed=4), lambda p: None)
     assert again.loss == whole_run.loss and again.key == whole_run.key
     assert other.loss != whole_run.loss and other.key != whole_run.key
+
+
+def test_runs_of_one_seed_share_initialisation_and_unchanged_domains(recipe, corpus, tmp_path):
+    """Common random numbers: three times the birds, metals and rivers in the same order."""
+    one, tripled = (
+        trainer(recipe, corpus, tmp_path),
+        {"birds": 9600, "metals": 3200, "rivers": 3200},
+    )
+    base = RunSpec(tripled | {"birds": 3200}, seed=3)
+    changed, other = RunSpec(tripled, seed=3), RunSpec(dict(base.tokens), seed=4)
+
+    def first_weights(spec):
+        leaves = jax.tree.leaves(one._init(one._seed(spec)).params)
+        return np.concatenate([np.ravel(leaf) for leaf in leaves])
+
+    def visits(spec):
+        sequences = quota(spec.tokens, recipe.model.seq_len)
+        domain_N, index_N = order(sequences, supply(corpus, recipe.model.seq_len), one._seed(spec))
+        return [index_N[domain_N == k].tolist() for k in range(3)]
+
+    np.testing.assert_array_equal(first_weights(base), first_weights(changed))
+    assert visits(base)[1:] == visits(changed)[1:]
+    assert visits(base)[0] == visits(changed)[0][:200]
+    assert not np.array_equal(first_weights(base), first_weights(other))
+    assert visits(base)[1] != visits(other)[1]

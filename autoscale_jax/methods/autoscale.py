@@ -9,9 +9,7 @@ from typing import Any, Literal
 from autoscale_jax import fit
 from autoscale_jax.methods.ddo import DDO
 from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import Proposal, RunSpec
-
-LAST_SEED = 1000  # seeds from here on are verification's
+from autoscale_jax.specs import VERIFICATION_SEED, Proposal, RunSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +43,7 @@ class AutoScale:
         best = self.next_run(table)
         tokens = {name: round(n) for name, n in best.tokens.items()}
         seeds = {run.spec.seed for run in table if dict(run.spec.tokens) == tokens}
-        free = next(seed for seed in range(LAST_SEED) if seed not in seeds)
+        free = next(seed for seed in range(VERIFICATION_SEED) if seed not in seeds)
         return [RunSpec(tokens, free, f"{best.label} seed {free} (extra)")]
 
     def propose(self, table: RunTable, tokens: int) -> Proposal:
@@ -91,7 +89,7 @@ class AutoScale:
     def _extra(self, table: RunTable) -> list[RunSpec]:
         """The runs of proxies beyond the design, in an order that does not depend on timing."""
         design = {spec for ddo in self.budgets for spec in ddo.design()}
-        extra = [r.spec for r in table if r.spec not in design and r.spec.seed < LAST_SEED]
+        extra = [r.spec for r in table if r.spec not in design and r.spec.seed < VERIFICATION_SEED]
         return sorted(extra, key=lambda spec: (spec.total, spec.label))
 
     def _evidence(self, table: RunTable) -> RunTable:
