@@ -13,7 +13,7 @@ from autoscale_jax import config as configs
 from autoscale_jax import report, summary, workdir
 from autoscale_jax.data import Corpus, prepare
 from autoscale_jax.execute import Execute, TrainHere
-from autoscale_jax.models.gpt2 import GPT2Config
+from autoscale_jax.models import GPT2Config
 from autoscale_jax.progress import StudyProgress
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunSpec

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from autoscale_jax.data import prepare
-from autoscale_jax.models.gpt2 import GPT2Config
+from autoscale_jax.models import GPT2Config
 from autoscale_jax.pipeline import run_study
 from autoscale_jax.train.recipe import Recipe
 

@@ -99,12 +99,15 @@ def test_batches_hold_exactly_the_quota_and_pad_the_last():
     rows = []
     for i in range(len(batches)):
         batch = batches[i]
-        assert batch["tokens"].shape == (4, 11) and batch["tokens"].dtype == np.int32
-        assert batch["weight"].shape == (4,) and batch["weight"].dtype == np.float32
-        assert not batch["tokens"][batch["weight"] == 0].any()
-        rows += batch["tokens"][batch["weight"] == 1].tolist()
+        assert all(part.shape == (4, 10) for part in batch.values())
+        assert batch["inputs"].dtype == batch["targets"].dtype == np.int32
+        assert batch["weight"].dtype == np.float32
+        real = batch["weight"].all(1)
+        assert not batch["inputs"][~real].any() and not batch["weight"][~real].any()
+        assert (batch["targets"][real] == batch["inputs"][real] + 1).all()
+        rows += batch["inputs"][real].tolist()
     assert len(rows) == 47
-    assert all(row == list(range(row[0], row[0] + 11)) for row in rows)
+    assert all(row == list(range(row[0], row[0] + 10)) for row in rows)
     domain, index = mix.order(mix.quota(tokens, 10), mix.supply(data, 10), 0)
     assert [row[0] for row in rows] == (index * 10).tolist()
     trained, epochs = mix.realised(data, tokens, 10)
@@ -117,11 +120,11 @@ def test_resuming_is_indexing():
     def run():
         return mix.batches(corpus({"a": 1001, "b": 501}), {"a": 500, "b": 700}, 10, 4, seed=1)
 
-    whole = [batch["tokens"] for batch in run()]
+    whole = [batch["inputs"] for batch in run()]
     again = run()
     for i in (29, 7, 0, 15):
-        assert (again[i]["tokens"] == whole[i]).all()
-    rest = [batch["tokens"] for batch in run()[20:]]
+        assert (again[i]["inputs"] == whole[i]).all()
+    rest = [batch["inputs"] for batch in run()[20:]]
     assert len(rest) == len(whole) - 20 and (np.stack(rest) == np.stack(whole[20:])).all()
 
 
@@ -133,7 +136,7 @@ def test_the_selection_travels_to_worker_processes():
 
 def test_a_domain_of_zero_tokens_takes_no_part():
     batches = mix.batches(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10, 4, seed=0)
-    assert sum(b["weight"].sum() for b in batches) == 5
+    assert sum(b["weight"].sum() for b in batches) == 50
     mix.check_supply(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10, max_epochs=1)
     assert mix.realised(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10)[1]["b"] == 0
 
@@ -177,10 +180,10 @@ def test_batches_that_cannot_be_are_refused(tokens, seq_len, batch_size, message
 def test_evaluation_weighs_every_held_out_token_once(length, batch_size):
     out = mix.eval_batches(corpus({"a": 50, "b": 50}, length), 10, batch_size)
     for part in out.values():
-        tokens, weight = part["tokens"], part["weight"]
-        assert tokens.shape[1:] == (batch_size, 11) and weight.shape[1:] == (batch_size, 10)
-        assert tokens.dtype == np.int32 and weight.dtype == np.float32
-        targets = tokens[..., 1:][weight == 1]
+        weight = part["weight"]
+        assert all(array.shape[1:] == (batch_size, 10) for array in part.values())
+        assert part["inputs"].dtype == np.int32 and weight.dtype == np.float32
+        targets = part["targets"][weight == 1]
         assert targets.tolist() == list(range(1, length))
         assert (weight == 1).sum() + (weight == 0).sum() == weight.size
 
@@ -188,5 +191,5 @@ def test_evaluation_weighs_every_held_out_token_once(length, batch_size):
 def test_a_limit_on_evaluation_spreads_over_the_held_out_documents():
     out = mix.eval_batches(corpus({"a": 50, "b": 50}, 1001, eval_limit=55), 10, 4)["a"]
     assert out["weight"].sum() == 60
-    starts = out["tokens"].reshape(-1, 11)[:6, 0]
+    starts = out["inputs"].reshape(-1, 10)[:6, 0]
     assert starts.tolist() == [0, 160, 330, 500, 660, 830]

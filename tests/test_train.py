@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from autoscale_jax import models
 from autoscale_jax.data import eval_batches, order, quota, supply
-from autoscale_jax.models.gpt2 import GPT2
 from autoscale_jax.specs import RunSpec
 from autoscale_jax.train import checkpoint
 from autoscale_jax.train.loop import Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.recipe import learning_rate
-from autoscale_jax.train.step import token_losses
 
 SPEC = RunSpec({"birds": 6000, "metals": 3000, "rivers": 3001}, seed=3)
 
@@ -61,7 +60,10 @@ def test_evaluation_weighs_every_held_out_token_once(recipe, corpus, tmp_path):
     measured = one._evaluate(params)
     for name, batch in eval_batches(corpus, recipe.model.seq_len, 1).items():
         loss = np.concatenate(
-            [np.asarray(token_losses(GPT2(recipe.model), params, b)) for b in batch["tokens"]]
+            [
+                np.asarray(models.token_losses(recipe.model, params, inputs, targets))
+                for inputs, targets in zip(batch["inputs"], batch["targets"], strict=True)
+            ]
         )
         weight = batch["weight"].reshape(loss.shape)
         assert weight.sum() == len(corpus.eval_tokens[name]) - 1

@@ -194,13 +194,19 @@ class Selection(grain.transforms.DatasetSelectionMap):
         return int(self._domain_N[index]), int(self._index_N[index])
 
 
+def causal(tokens: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """A batch in which each token of [..., L+1] predicts the next one."""
+    return {"inputs": tokens[..., :-1], "targets": tokens[..., 1:], "weight": weight}
+
+
 def batches(
     corpus: Corpus, tokens: Mapping[str, int], seq_len: int, batch_size: int, seed: int
 ) -> grain.MapDataset:
     """Training batches of one run, by random access: element i is batch i, so resuming is indexing.
 
-    Each is {"tokens": int32 [B, L+1], "weight": float32 [B]}. The last one is filled up with rows
-    of weight 0, and `len` is the number of steps. Raises `BadInput` for tokens no domain can give.
+    Each is {"inputs", "targets": int32 [B, L], "weight": float32 [B, L]}; the target of a position
+    is the next token. The last batch is filled up with rows of weight 0, and `len` is the number
+    of steps. Raises `BadInput` for tokens no domain can give.
     """
     if batch_size < 1:
         raise BadInput(f"batch_size = {batch_size}: give 1 or more")
@@ -212,19 +218,19 @@ def batches(
     ]
 
     def stack(rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        tokens_BxL = np.zeros((batch_size, seq_len + 1), np.int32)
-        weight_B = np.zeros(batch_size, np.float32)
+        tokens_BxL1 = np.zeros((batch_size, seq_len + 1), np.int32)
+        weight_BxL = np.zeros((batch_size, seq_len), np.float32)
         for b, row in enumerate(rows):
-            tokens_BxL[b] = row
-        weight_B[: len(rows)] = 1
-        return {"tokens": tokens_BxL, "weight": weight_B}
+            tokens_BxL1[b] = row
+        weight_BxL[: len(rows)] = 1
+        return causal(tokens_BxL1, weight_BxL)
 
     mixed = grain.MapDataset.select_from_datasets(parents, Selection(domain_N, index_N))
     return mixed.batch(batch_size, drop_remainder=False, batch_fn=stack)
 
 
 def eval_batches(corpus: Corpus, seq_len: int, batch_size: int) -> dict[str, dict[str, np.ndarray]]:
-    """Held-out batches by domain: {"tokens": int32 [n, B, L+1], "weight": float32 [n, B, L]}.
+    """Held-out batches by domain: as `batches`, all n of them in arrays [n, B, L].
 
     The weights are 1 for each held-out token to be predicted and 0 for padding, so that the sum of
     weighted losses over the sum of weights is exact. With a corpus limit on held-out tokens, that
@@ -245,8 +251,8 @@ def eval_batches(corpus: Corpus, seq_len: int, batch_size: int) -> dict[str, dic
             row = tokens[i * seq_len : i * seq_len + seq_len + 1]
             tokens_RxL[r, : len(row)] = row
             weight_RxL[r, : len(row) - 1] = 1
-        out[name] = {
-            "tokens": tokens_RxL.reshape(steps, batch_size, seq_len + 1),
-            "weight": weight_RxL.reshape(steps, batch_size, seq_len),
-        }
+        out[name] = causal(
+            tokens_RxL.reshape(steps, batch_size, seq_len + 1),
+            weight_RxL.reshape(steps, batch_size, seq_len),
+        )
     return out

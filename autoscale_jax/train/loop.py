@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from autoscale_jax.data import Corpus, batches, eval_batches, realised
-from autoscale_jax.models.gpt2 import flops_per_token
+from autoscale_jax.models import flops_per_token
 from autoscale_jax.specs import CurvePoint, Run, RunSpec, run_key
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.checkpoint import RunCheckpoint
@@ -183,16 +183,15 @@ class Trainer:
     ) -> tuple[TrainState, np.ndarray]:
         """Steps `step` to `step + n`: the state after them and their n training losses."""
         picked = [data[i] for i in range(step, step + n)]
-        tokens_SxBxL1 = np.zeros((CHUNK_STEPS, *picked[0]["tokens"].shape), np.int32)
-        weight_SxB = np.zeros((CHUNK_STEPS, *picked[0]["weight"].shape), np.float32)
-        tokens_SxBxL1[:n] = [batch["tokens"] for batch in picked]
-        weight_SxB[:n] = [batch["weight"] for batch in picked]
+        batch_SxBxL = {}
+        for name, one in picked[0].items():
+            batch_SxBxL[name] = np.zeros((CHUNK_STEPS, *one.shape), one.dtype)
+            batch_SxBxL[name][:n] = [batch[name] for batch in picked]
         same, rows = meshes.replicated(self.mesh), meshes.batch_rows(self.mesh)
         state, loss_S = self._chunk(
             state,
             jax.device_put(np.float32(total_steps), same),
-            jax.device_put(tokens_SxBxL1, rows),
-            jax.device_put(weight_SxB, rows),
+            jax.device_put(batch_SxBxL, rows),
             jax.device_put(np.int32(n), same),
         )
         return state, np.asarray(loss_S)[:n]

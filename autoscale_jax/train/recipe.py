@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from autoscale_jax.models import gpt2
+from autoscale_jax.models import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """AdamW with linear warm-up and linear decay to zero (the AutoScale paper's Table 3)."""
 
-    model: gpt2.GPT2Config
+    model: ModelConfig
     batch_size: int
     peak_lr: float
     warmup_ratio: float

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
-from autoscale_jax.models.gpt2 import GPT2
+from autoscale_jax import models
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.recipe import Recipe, learning_rate, make_optimizer
 
@@ -24,23 +23,16 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
+Batch = dict[str, jax.Array]  # "inputs", "targets", "weight"
 TrainChunk = Callable[..., tuple[TrainState, jax.Array]]
-
-
-def token_losses(model: GPT2, params: Any, tokens_BxL1: jax.Array) -> jax.Array:
-    """Cross-entropy of each predicted token, [B, L] nats, float32."""
-    logits_BxLxV = model.apply(params, tokens_BxL1[:, :-1])
-    return optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, tokens_BxL1[:, 1:])
 
 
 @functools.cache
 def make_init(recipe: Recipe, mesh: Mesh) -> Callable[[int], TrainState]:
     """`seed -> fresh state` on the mesh; the same seed gives the same parameters."""
-    model = GPT2(recipe.model)
-    dummy = jnp.zeros((1, recipe.model.seq_len), jnp.int32)
 
     def init(key: jax.Array) -> TrainState:
-        params = model.init(key, dummy)
+        params = models.init(recipe.model, key)
         return TrainState(params, make_optimizer(recipe).init(params), jnp.zeros((), jnp.int32))
 
     compiled = jax.jit(init, out_shardings=meshes.replicated(mesh))
@@ -49,39 +41,39 @@ def make_init(recipe: Recipe, mesh: Mesh) -> Callable[[int], TrainState]:
 
 @functools.cache
 def make_train_chunk(recipe: Recipe, mesh: Mesh) -> TrainChunk:
-    """Jitted `(state, total_steps, tokens_SxBxL1, weight_SxB, n) -> (state, loss_S)`.
+    """Jitted `(state, total_steps, batch_SxBxL, n) -> (state, loss_S)`.
 
     Takes the first `n` of S steps (n and total_steps are traced: one compilation serves runs of
-    every length). Rows of weight 0 are padding. Entries of loss_S from n on are 0.
+    every length). Positions of weight 0 do not count. Entries of loss_S from n on are 0.
     """
-    model, tx = GPT2(recipe.model), make_optimizer(recipe)
+    tx = make_optimizer(recipe)
 
-    def loss_of(params: Any, tokens_BxL1: jax.Array, weight_B: jax.Array) -> jax.Array:
-        loss_BxL = token_losses(model, params, tokens_BxL1)
-        return jnp.sum(loss_BxL.mean(1) * weight_B) / jnp.sum(weight_B)
+    def loss_of(params: Any, batch: Batch) -> jax.Array:
+        loss_BxL = models.token_losses(recipe.model, params, batch["inputs"], batch["targets"])
+        return jnp.sum(loss_BxL * batch["weight"]) / jnp.sum(batch["weight"])
 
     def chunk(
         state: TrainState,
         total_steps: jax.Array,
-        tokens_SxBxL1: jax.Array,
-        weight_SxB: jax.Array,
+        batch_SxBxL: Batch,
         n: jax.Array,
     ) -> tuple[TrainState, jax.Array]:
         def body(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
             (params, opt_state, step), loss_S = carry
-            loss, grads = jax.value_and_grad(loss_of)(params, tokens_SxBxL1[i], weight_SxB[i])
+            batch_BxL = {name: x_SxBxL[i] for name, x_SxBxL in batch_SxBxL.items()}
+            loss, grads = jax.value_and_grad(loss_of)(params, batch_BxL)
             updates, opt_state = tx.update(grads, opt_state, params)
             rate = learning_rate(recipe, step, total_steps)
             params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
             return TrainState(params, opt_state, step + 1), loss_S.at[i].set(loss)
 
-        losses = jnp.zeros(tokens_SxBxL1.shape[0], jnp.float32)
+        losses = jnp.zeros(len(batch_SxBxL["weight"]), jnp.float32)
         return jax.lax.fori_loop(0, n, body, (state, losses))
 
     same, rows = meshes.replicated(mesh), meshes.batch_rows(mesh)
     return jax.jit(
         chunk,
-        in_shardings=(same, same, rows, rows, same),
+        in_shardings=(same, same, rows, same),
         out_shardings=(same, same),
         donate_argnums=(0,),
     )
