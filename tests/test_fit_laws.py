@@ -24,7 +24,9 @@ def truth(name: str) -> FittedLaw:
     off = 0.15 * (1 - eye)
     theta = {
         "effective data": np.c_[[2, 1.5, 2.5], [0.5, 0.3, 0.6], [0, 0.2, -0.2], [-1.2, -1.1, -1.3],
-                                eye + off],
+                                [0] * 3, eye + off],
+        "effective data, saturating": np.c_[[2, 1.5, 2.5], [0.5, 0.3, 0.6], [0, 0.2, -0.2],
+                                            [-1.2, -1.1, -1.3], [-0.6, -0.5, -0.7], eye + off],
         "additive power": np.c_[[2, 1.5, 2.5], [-1.2] * 3, eye + off, [[-1.2, -1.0, -1.4]] * 3],
         "additive log": np.c_[[4, 4.5, 5], [-2.3] * 3, 0.3 * eye + 0.1 * off],
         "data mixing": np.c_[[2, 1.5, 2.5], [1, 0.5, 0.8], [-1.6] * 3, [-1.6] * 3, -eye],
@@ -33,7 +35,14 @@ def truth(name: str) -> FittedLaw:
 
 
 @pytest.mark.parametrize(
-    "name", ["effective data", "additive power", "additive log", "data mixing"]
+    "name",
+    [
+        "effective data",
+        "effective data, saturating",
+        "additive power",
+        "additive log",
+        "data mixing",
+    ],
 )
 def test_a_law_predicts_its_own_world_beyond_the_data(name):
     law = truth(name)

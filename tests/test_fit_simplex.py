@@ -120,7 +120,11 @@ def test_a_worst_domain_objective_lifts_the_worst():
     from autoscale_jax.fit.law import FittedLaw
 
     theta = np.array(
-        [[1.0, 0.5, 0.0, -1.0, 1, 0, 0], [2.0, 0.7, 0.0, -1.0, 0, 1, 0], [1, 0, 0, -1, 0, 0, 1]]
+        [
+            [1.0, 0.5, 0.0, -1.0, 0.0, 1, 0, 0],
+            [2.0, 0.7, 0.0, -1.0, 0.0, 0, 1, 0],
+            [1.0, 0.0, 0.0, -1.0, 0.0, 0, 0, 1],
+        ]
     )
     fitted = FittedLaw(theta, np.full(3, 1.0), 1.0, law)
     v_E = np.full(3, 1 / 3)

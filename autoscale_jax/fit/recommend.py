@@ -25,6 +25,7 @@ Method = Literal[
     "keep",
     "effective data",
     "effective data, little transfer",
+    "effective data, saturating",
     "additive power",
     "additive log",
     "data mixing",

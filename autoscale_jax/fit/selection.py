@@ -25,6 +25,7 @@ from autoscale_jax.specs import BadInput, RunArrays
 LAWS: dict[str, Law] = {
     "effective data": EffectiveData(),
     "effective data, little transfer": EffectiveData(0.03, "effective data, little transfer"),
+    "effective data, saturating": EffectiveData(0.3, "effective data, saturating", 0.5),
     "additive power": AdditivePower(),
     "additive log": AdditiveLog(),
     "data mixing": DataMixing(),
