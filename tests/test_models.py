@@ -1,66 +1,98 @@
-"""GPT-2: causality proven by gradients, parameter and FLOP counts."""
+"""The models' contract: parameters, their axes and counts, FLOPs, the padded vocabulary."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from autoscale_jax.models.gpt2 import GPT2, GPT2Config, flops_per_token, matrix_parameters
+from autoscale_jax import models
+from autoscale_jax.models import GPT2Config, gpt2
 
-SMALL = GPT2Config(vocab_size=37, seq_len=12, num_layers=2, d_model=16, num_heads=2)
-
-
-@pytest.fixture(scope="module")
-def params():
-    return GPT2(SMALL).init(jax.random.key(0), jnp.zeros((1, SMALL.seq_len), jnp.int32))
+SMALL = GPT2Config(vocab_size=131, seq_len=12, num_layers=2, d_model=16, num_heads=2)
+MODELS = {"gpt2": SMALL}
 
 
-def test_no_position_sees_the_future(params):
-    """d logits[t] / d position embedding[s] is zero exactly where s > t, and only there."""
-    tokens = jax.random.randint(jax.random.key(1), (1, SMALL.seq_len), 0, SMALL.vocab_size)
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    """A small config of each architecture, and its fresh parameters."""
+    config = MODELS[request.param]
+    return config, models.init(config, jax.random.key(0))
+
+
+def tokens_of(config, rows=1):
+    return jax.random.randint(jax.random.key(1), (rows, config.seq_len), 0, config.vocab_size)
+
+
+def reaches(config, params):
+    """[L, L]: whether the logits at t depend on the position embedding at s, by gradients."""
+    tokens = tokens_of(config)
 
     def summed(wpe):
-        changed = {"params": params["params"] | {"wpe": wpe}}
-        return GPT2(SMALL).apply(changed, tokens)[0].sum(-1)
+        return (models.logits(config, params | {"wpe": wpe}, tokens)[0] ** 2).sum(-1)
 
-    gradient_LxLxD = jax.jacobian(summed)(params["params"]["wpe"])
-    reaches_LxL = np.abs(gradient_LxLxD).sum(-1) > 0
+    return np.abs(jax.jacobian(summed)(params["wpe"])).sum(-1) > 0
+
+
+def test_gpt2_sees_no_future():
+    """d logits[t] / d position embedding[s] is zero exactly where s > t, and only there."""
+    reaches_LxL = reaches(SMALL, models.init(SMALL, jax.random.key(0)))
     np.testing.assert_array_equal(reaches_LxL, np.tril(np.ones_like(reaches_LxL)))
 
 
-def test_first_loss_is_that_of_a_uniform_guess(params):
-    tokens = jax.random.randint(jax.random.key(2), (8, SMALL.seq_len), 0, SMALL.vocab_size)
-    log_prob = jax.nn.log_softmax(GPT2(SMALL).apply(params, tokens))
-    np.testing.assert_allclose(-log_prob.mean(), np.log(SMALL.vocab_size), rtol=0.02)
+def test_first_loss_is_that_of_a_uniform_guess(model):
+    config, params = model
+    tokens = tokens_of(config, rows=8)
+    loss_BxL = models.token_losses(config, params, tokens, tokens[:, ::-1])
+    np.testing.assert_allclose(loss_BxL.mean(), np.log(config.vocab_size), rtol=0.02)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_matrix_parameters_are_counted(tied):
-    config = GPT2Config(37, 12, 2, 16, 2, tie_embeddings=tied)
-    params = GPT2(config).init(jax.random.key(0), jnp.zeros((1, 12), jnp.int32))["params"]
-    kernels = sum(
-        leaf.size
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if "kernel" in jax.tree_util.keystr(path)
-    )
-    head = params["wte"]["embedding"].size if tied else 0
-    assert kernels + head == matrix_parameters(config)
+def test_every_axis_of_every_parameter_has_a_name(model):
+    config, params = model
+    size = {
+        "layers": config.num_layers,
+        "vocab": config.padded_vocab_size,
+        "embed": config.d_model,
+        "norm": config.d_model,
+        "position": config.seq_len,
+        "qkv": 3,
+        "heads": config.num_heads,
+        "kv": config.d_model // config.num_heads,
+        "mlp": 4 * config.d_model,
+    }
+    named = jax.tree.map(lambda p, axes: p.shape == tuple(size[a] for a in axes), params,
+                         models.logical_axes(config))  # fmt: skip
+    assert all(jax.tree.leaves(named)), named
 
 
-def test_flops_agree_with_the_compiler():
+def test_matrices_are_what_weight_decay_acts_on(model):
+    """Those of two axes or more a layer, but for the bias of query, key and value by head."""
+    config, _ = model
+    for path, is_matrix in jax.tree_util.tree_leaves_with_path(models.matrices(config)):
+        name = jax.tree_util.keystr(path)
+        assert is_matrix == (not ("bias" in name or "scale" in name))
+
+
+def test_flops_agree_with_the_compiler(model):
     """Forward FLOPs are a third of training's; XLA counts the forward pass within 5%."""
     config = GPT2Config(vocab_size=512, seq_len=128, num_layers=2, d_model=64, num_heads=4)
     tokens = jnp.zeros((4, 128), jnp.int32)
-    params = GPT2(config).init(jax.random.key(0), tokens)
-    compiled = jax.jit(GPT2(config).apply).lower(params, tokens).compile()
+    params = models.init(config, jax.random.key(0))
+    compiled = jax.jit(lambda p, t: models.logits(config, p, t)).lower(params, tokens).compile()
     per_token = compiled.cost_analysis()["flops"] / tokens.size
-    assert per_token == pytest.approx(flops_per_token(config) / 3, rel=0.05)
+    assert per_token == pytest.approx(models.flops_per_token(config) / 3, rel=0.05)
 
 
-def test_gpt2_large_has_774_million_parameters():
-    config = GPT2Config(50257, 1024, 36, 1280, 20)
-    shapes = jax.eval_shape(
-        GPT2(config).init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1024), jnp.int32)
-    )
-    total = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    assert total == 774_030_080  # Hugging Face's gpt2-large
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [
+        ("small", 124_439_808),
+        ("medium", 354_823_168),
+        ("large", 774_030_080),
+        ("xl", 1_557_611_200),
+    ],
+)
+def test_sizes_are_those_of_hugging_face(size, parameters):
+    config = GPT2Config(50257, 1024, **gpt2.SIZES[size])
+    assert models.num_parameters(config) == parameters
+    embeddings = (50257 + 1024) * config.d_model
+    assert models.num_parameters(config, embeddings=False) == parameters - embeddings

@@ -6,61 +6,57 @@ import dataclasses
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from autoscale_jax.models import layers
 
+SIZES: dict[str, dict[str, int]] = {
+    name: {"num_layers": num_layers, "d_model": d_model, "num_heads": num_heads}
+    for name, num_layers, d_model, num_heads in (
+        ("small", 12, 768, 12),
+        ("medium", 24, 1024, 16),
+        ("large", 36, 1280, 20),
+        ("xl", 48, 1600, 25),
+    )
+}
+
 
 @dataclasses.dataclass(frozen=True)
-class GPT2Config:
+class GPT2Config(layers.TransformerConfig):
     """Shape of a GPT-2. Untied outputs with a wider embedding train quieter at laptop size."""
 
-    vocab_size: int
-    seq_len: int
-    num_layers: int
-    d_model: int
-    num_heads: int
-    tie_embeddings: bool = True
-    embedding_std: float = layers.INIT_STD
-    dtype: str = "float32"
 
-
-class GPT2(nn.Module):
-    """tokens [B, L] int -> logits [B, L, V] float32."""
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then MLP."""
 
     config: GPT2Config
 
     @nn.compact
-    def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
+    def __call__(self, x_BxLxD: jax.Array, _: None) -> tuple[jax.Array, None]:
         c = self.config
-        dtype = jnp.dtype(c.dtype)
-        embed_init = nn.initializers.normal(c.embedding_std)
-        embed = nn.Embed(c.vocab_size, c.d_model, embedding_init=embed_init, name="wte")
-        positions = self.param("wpe", nn.initializers.normal(0.01), (c.seq_len, c.d_model))
-        x_BxLxD = (embed(tokens_BxL) + positions[: tokens_BxL.shape[1]]).astype(dtype)
-        for i in range(c.num_layers):
-            x_BxLxD = layers.Block(c.num_heads, c.num_layers, dtype, name=f"block_{i}")(x_BxLxD)
-        x_BxLxD = nn.LayerNorm(name="norm_out", dtype=dtype, epsilon=1e-5)(x_BxLxD)
-        if c.tie_embeddings:
-            logits = x_BxLxD @ embed.embedding.T.astype(dtype)
-        else:
-            kernel_init = nn.initializers.normal(layers.INIT_STD)
-            logits = nn.Dense(
-                c.vocab_size, use_bias=False, kernel_init=kernel_init, dtype=dtype, name="head"
-            )(x_BxLxD)
-        return logits.astype(jnp.float32)
+        out_std = layers.INIT_STD * (2 * c.num_layers) ** -0.5  # GPT-2 scales residual outputs
+        h = nn.LayerNorm(1e-5, dtype=c.dtype, name="norm_attention")(x_BxLxD)
+        x_BxLxD += layers.SelfAttention(c, causal=True, out_std=out_std, name="attention")(h)
+        h = nn.LayerNorm(1e-5, dtype=c.dtype, name="norm_mlp")(x_BxLxD)
+        x_BxLxD += layers.MLP(c, approximate_gelu=True, out_std=out_std, name="mlp")(h)
+        return x_BxLxD, None
 
 
-def matrix_parameters(config: GPT2Config) -> int:
-    """Parameters that multiply each token: all but input embeddings, biases and norms."""
-    blocks = config.num_layers * 12 * config.d_model**2
-    return blocks + config.vocab_size * config.d_model
+class GPT2(nn.Module):
+    """tokens [B, L] int -> states [B, L, D] and the output layer: matrix [V, D] and no bias."""
 
+    config: GPT2Config
 
-def flops_per_token(config: GPT2Config) -> float:
-    """Training FLOPs a token, forward and backward: 6 a matrix parameter plus attention's own.
-
-    Attention scores and sums cost 2 * 2 * L * D a layer forward over the full L x L square.
-    """
-    attention = 12 * config.num_layers * config.seq_len * config.d_model
-    return 6.0 * matrix_parameters(config) + attention
+    @nn.compact
+    def __call__(self, tokens_BxL: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+        c = self.config
+        shape = (c.padded_vocab_size, c.d_model)
+        wte = self.param("wte", layers.embedding_init(c.embedding_std, c.vocab_size), shape)
+        wpe = self.param("wpe", nn.initializers.normal(0.01), (c.seq_len, c.d_model))
+        x_BxLxD = (wte[tokens_BxL] + wpe[: tokens_BxL.shape[1]]).astype(c.dtype)
+        x_BxLxD = layers.stack(Block, c)(x_BxLxD)
+        x_BxLxD = nn.LayerNorm(1e-5, dtype=c.dtype, name="norm_out")(x_BxLxD)
+        head_VxD = wte
+        if not c.tie_embeddings:
+            init = layers.embedding_init(layers.INIT_STD, c.vocab_size)
+            head_VxD = self.param("head", init, shape)
+        return x_BxLxD, head_VxD, None

@@ -1,45 +1,149 @@
-"""Transformer blocks shared by the models. Shape letters: B batch, L length, D model, H heads."""
+"""What the models share: their config, attention and MLP layers, the stack of blocks.
+
+Shape letters: B batch, L length, D model, H heads, d width of a head, V vocabulary.
+"""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from autoscale_jax.models.attention import attention
+
 INIT_STD = 0.02  # GPT-2's and BERT's
+UNROLLED = 4  # up to so many layers are compiled one by one: on a CPU faster than as a loop
+
+# What the axes of each parameter are, by the end of its path, first match; the parameters of
+# blocks are stacked, so that their first axis is "layers".
+AXES: dict[str, tuple[str, ...]] = {
+    "wte": ("vocab", "embed"),
+    "wpe": ("position", "embed"),
+    "head": ("vocab", "embed"),
+    "qkv/kernel": ("embed", "qkv", "heads", "kv"),
+    "qkv/bias": ("qkv", "heads", "kv"),
+    "attention/out/kernel": ("heads", "kv", "embed"),
+    "mlp/in/kernel": ("embed", "mlp"),
+    "mlp/in/bias": ("mlp",),
+    "mlp/out/kernel": ("mlp", "embed"),
+    "scale": ("norm",),
+    "bias": ("norm",),
+}
 
 
-def dense(features: int, name: str, dtype: jnp.dtype, std: float = INIT_STD) -> nn.Dense:
-    return nn.Dense(features, name=name, dtype=dtype, kernel_init=nn.initializers.normal(std))
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Shape and arithmetic of a model.
 
+    dtype: of matrix products and activations; parameters, softmax, statistics of norms and losses
+        are float32.
+    remat: what the backward pass recomputes: "none"; "dots": all but products with parameters and
+        the outcome of attention; "full": all but each block's input.
+    attention: which implementation, see `attention.attention`.
+    """
 
-def causal_attention(q_BxLxHxd: jax.Array, k_BxLxHxd: jax.Array, v_BxLxHxd: jax.Array) -> jax.Array:
-    """Softmax attention in which a position sees itself and what came before it. [B, L, H, d]."""
-    length, width = q_BxLxHxd.shape[1], q_BxLxHxd.shape[-1]
-    score_BxHxLxL = jnp.einsum("blhd,bmhd->bhlm", q_BxLxHxd, k_BxLxHxd) * width**-0.5
-    seen_LxL = jnp.tril(jnp.ones((length, length), bool))
-    score_BxHxLxL = jnp.where(seen_LxL, score_BxHxLxL.astype(jnp.float32), -1e30)
-    share_BxHxLxL = jax.nn.softmax(score_BxHxLxL).astype(v_BxLxHxd.dtype)
-    return jnp.einsum("bhlm,bmhd->blhd", share_BxHxLxL, v_BxLxHxd)
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block: attention, then a four times wider MLP."""
-
-    num_heads: int
+    vocab_size: int
+    seq_len: int
     num_layers: int
-    dtype: jnp.dtype
+    d_model: int
+    num_heads: int
+    tie_embeddings: bool = True
+    embedding_std: float = INIT_STD
+    dtype: str = "float32"
+    remat: str = "none"
+    attention: str = "auto"
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: whole tiles, divisible by up to 256 devices, at most 2% more.
+
+        A multiple of 256 from a vocabulary of 16,384 on, of a smaller power of two below.
+        """
+        multiple = 1 << max(0, min(8, (self.vocab_size // 64).bit_length() - 1))
+        return -(-self.vocab_size // multiple) * multiple
+
+
+def embedding_init(std: float, rows: int) -> Callable[..., jax.Array]:
+    """Normal in the first `rows` rows, zero in those that only pad."""
+
+    def init(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+        used = std * jax.random.normal(key, (rows, shape[1]), dtype)
+        return jnp.pad(used, ((0, shape[0] - rows), (0, 0)))
+
+    return init
+
+
+def dense(
+    features: int | tuple[int, ...], name: str, dtype: str, std: float = INIT_STD, axes: int = 1
+) -> nn.DenseGeneral:
+    """Affine map of the last `axes` axes to `features`."""
+    kernel_init, axis = nn.initializers.normal(std), tuple(range(-axes, 0))
+    return nn.DenseGeneral(features, axis=axis, dtype=dtype, kernel_init=kernel_init, name=name)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of [B, L, D] to itself."""
+
+    config: TransformerConfig
+    causal: bool
+    out_std: float
 
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
-        batch, length, width = x_BxLxD.shape
-        residual_std = INIT_STD * (2 * self.num_layers) ** -0.5  # GPT-2 scales residual outputs
-        h = nn.LayerNorm(name="norm_attention", dtype=self.dtype, epsilon=1e-5)(x_BxLxD)
-        qkv = dense(3 * width, "qkv", self.dtype)(h)
-        heads = qkv.reshape(batch, length, 3, self.num_heads, width // self.num_heads)
-        mixed = causal_attention(heads[:, :, 0], heads[:, :, 1], heads[:, :, 2])
-        mixed = mixed.reshape(batch, length, width)
-        x_BxLxD = x_BxLxD + dense(width, "attention_out", self.dtype, residual_std)(mixed)
-        h = nn.LayerNorm(name="norm_mlp", dtype=self.dtype, epsilon=1e-5)(x_BxLxD)
-        h = nn.gelu(dense(4 * width, "mlp_in", self.dtype)(h), approximate=True)
-        return x_BxLxD + dense(width, "mlp_out", self.dtype, residual_std)(h)
+        c = self.config
+        heads = (3, c.num_heads, c.d_model // c.num_heads)
+        qkv_BxLx3xHxd = dense(heads, "qkv", c.dtype)(x_BxLxD)
+        mixed_BxLxHxd = attention(
+            *jnp.moveaxis(qkv_BxLx3xHxd, 2, 0), causal=self.causal, backend=c.attention
+        )
+        return dense(c.d_model, "out", c.dtype, self.out_std, axes=2)(mixed_BxLxHxd)
+
+
+class MLP(nn.Module):
+    """Two dense layers, four times as wide between."""
+
+    config: TransformerConfig
+    approximate_gelu: bool
+    out_std: float
+
+    @nn.compact
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        c = self.config
+        h = dense(4 * c.d_model, "in", c.dtype)(x_BxLxD)
+        h = nn.gelu(h, approximate=self.approximate_gelu)
+        return dense(c.d_model, "out", c.dtype, self.out_std)(h)
+
+
+def stack(block: type[nn.Module], config: TransformerConfig) -> Callable[[jax.Array], jax.Array]:
+    """`num_layers` of `block`, [B, L, D] -> [B, L, D]; their parameters stacked, "layers" first."""
+    body: Any = block
+    if config.remat != "none":
+        policies = jax.checkpoint_policies
+        saved = policies.save_from_both_policies(
+            policies.dots_with_no_batch_dims_saveable,
+            policies.save_only_these_names("attention"),
+        )
+        body = nn.remat(block, prevent_cse=False, policy=saved if config.remat == "dots" else None)
+    blocks = nn.scan(
+        body,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=config.num_layers,
+        unroll=config.num_layers if config.num_layers <= UNROLLED else 1,
+    )(config, name="layers")
+    return lambda x_BxLxD: blocks(x_BxLxD, None)[0]
+
+
+def axes_of(params: Any) -> Any:
+    """The names of every axis of every parameter: a tuple of names for each leaf of `params`."""
+
+    def names(path: Any, leaf: Any) -> tuple[str, ...]:
+        at = jax.tree_util.keystr(path, simple=True, separator="/")
+        axes = next(axes for end, axes in AXES.items() if at.endswith(end))
+        return ("layers", *axes) if at.startswith("layers/") else axes
+
+    return jax.tree_util.tree_map_with_path(names, params)
