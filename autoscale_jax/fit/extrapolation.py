@@ -73,21 +73,26 @@ def _root(
     log1_K = jnp.log(g1_K)
     slope_K = jnp.log(g2_K) - log1_K
 
-    def clipped(grown_K: Any) -> tuple[Any, Any]:
-        n_K = grown_K - n0_K
-        inside_K = (n_K > low_K) & (n_K < high_K)
-        slope = jnp.where(inside_K, slope_K * grown_K, 0.0).sum()
-        return jnp.clip(n_K, low_K, high_K), slope
+    # A cap that the others' floors imply cannot bind at the root: without it the sum stays convex.
+    room = total - low_K.sum()
+    cap_K = jnp.where(high_K - low_K >= room * (1 - 1e-12), jnp.inf, high_K)
 
-    def given(t: Any) -> tuple[Any, Any]:
-        n_K, slope = clipped(jnp.exp(log1_K + t * slope_K))
-        return n_K.sum(), slope
+    def given(t: Any) -> tuple[Any, Any, Any]:
+        grown_K = jnp.exp(log1_K + t * slope_K)
+        n_K = grown_K - n0_K
+        inside_K = (n_K > low_K) & (n_K < cap_K)
+        first_K = jnp.where(inside_K, slope_K * grown_K, 0.0)
+        return jnp.clip(n_K, low_K, cap_K).sum(), first_K.sum(), (first_K * slope_K).sum()
 
     # Targets from N2 up have their root at t >= 1, targets between the scales in (0, 1); the sum is
     # convex in t, so below N1 the root nearest to the measured scales is searched in t < 0.
-    at1, at2 = clipped(g1_K)[0].sum(), clipped(g2_K)[0].sum()
-    reach_K = jnp.where(slope_K > 1e-12, (jnp.log(high_K + n0_K) - log1_K) / slope_K, -jnp.inf)
-    far = jnp.maximum(reach_K.max(), 1.0) + 1e-6
+    at1, at2 = (jnp.clip(g_K - n0_K, low_K, high_K).sum() for g_K in (g1_K, g2_K))
+    # One free domain that alone fills the total bounds t; without one, all may be at their caps.
+    grows_K = slope_K > 1e-12
+    reach_K = (jnp.log(high_K + n0_K) - log1_K) / jnp.where(grows_K, slope_K, 1.0)
+    first = jnp.where(grows_K & jnp.isinf(cap_K), reach_K, jnp.inf).min()
+    last = jnp.where(grows_K, reach_K, -jnp.inf).max()
+    far = jnp.maximum(jnp.where(jnp.isfinite(first), first, last), 1.0) + 1e-6
     low = jnp.where(total >= at2, 1.0, jnp.where(total >= at1, 0.0, -far - 60.0))
     high = jnp.where(total >= at2, far, jnp.where(total >= at1, 1.0, 0.0))
     # With a shrinking domain the sum rises again towards t = -inf: stay right of its minimum.
@@ -98,11 +103,11 @@ def _root(
         high,
         below & (slope_K.min() < 0),
     )
-    # log(sum) is convex in t: the line through the two scales starts Newton on its monotone side.
+    # log(sum) is convex in t: the line through the two scales starts Halley on its monotone side.
     line = jnp.log(total / at1) / jnp.where(at2 > at1, jnp.log(at2 / at1), 1.0)
     start = jnp.where(below, (jnp.maximum(low, -1.0) + high) / 2, line)
-    t = _newton(given, total, low, high, start, jnp.asarray(True))
-    n_K = clipped(jnp.exp(log1_K + t * slope_K))[0]
+    t = _halley(given, total, low, high, start, jnp.asarray(True))
+    n_K = jnp.clip(jnp.exp(log1_K + t * slope_K) - n0_K, low_K, high_K)
     hit = jnp.abs(n_K.sum() - total) <= 1e-9 * total
     reason = jnp.where(hit, 0, jnp.where(total < at1, 2, 1))
     return t, n_K, jnp.where((jnp.abs(slope_K).max() < 1e-12) & ~hit, 3, reason)
@@ -148,20 +153,21 @@ def _extrapolate(
     )
 
 
-def _newton(
+def _halley(
     given: Callable[[Any], Any], total: Any, low: Any, high: Any, start: Any, needed: Any
 ) -> Any:
-    """t in [low, high] with given(t)[0] = total, given = (increasing value, its slope)."""
+    """t in [low, high] with given(t)[0] = total; given = (increasing value, two derivatives)."""
 
     def refine(carry: Any) -> Any:
         low, high, t, steps, _ = carry
-        value, slope = given(t)
+        value, slope, bend = given(t)
         above = value > total
         low, high = jnp.where(above, low, t), jnp.where(above, t, high)
-        # Newton on log(value), which is nearly linear in t; halve where it leaves the bracket.
-        newton = t - jnp.log(value / total) * value / slope
-        new = jnp.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
-        # Newton doubles the digits: the step taken from 1e-9 is the last.
+        # Halley on log(value), which is nearly linear in t; halve where it leaves the bracket.
+        miss, first = jnp.log(value / total), slope / value
+        halley = t - 2 * miss * first / (2 * first**2 - miss * (bend / value - first**2))
+        new = jnp.where((halley >= low) & (halley <= high), halley, (low + high) / 2)
+        # Each step triples the digits (doubles them at a bound): the one from 1e-9 is the last.
         done = (jnp.abs(value - total) <= 1e-9 * total) | (new == t) | (steps >= ROOT_STEPS)
         return low, high, new, steps + 1, ~done
 
@@ -173,14 +179,14 @@ def _newton(
 def _bounded(w_K: Any, lower_K: Any, upper_K: Any) -> Any:
     """Weights moved inside the bounds at the same sum: scaled by one factor where they are free."""
 
-    def given(s: Any) -> tuple[Any, Any]:
+    def given(s: Any) -> tuple[Any, Any, Any]:
         v_K = w_K * jnp.exp(s)
-        inside_K = (v_K > lower_K) & (v_K < upper_K)
-        return jnp.clip(v_K, lower_K, upper_K).sum(), jnp.where(inside_K, v_K, 0.0).sum()
+        inside = jnp.where((v_K > lower_K) & (v_K < upper_K), v_K, 0.0).sum()
+        return jnp.clip(v_K, lower_K, upper_K).sum(), inside, inside
 
     outside = ~((w_K >= lower_K) & (w_K <= upper_K)).all()
     zero = jnp.zeros(())
-    s = _newton(given, jnp.ones(()), zero - 30, zero + 30, zero, outside)
+    s = _halley(given, jnp.ones(()), zero - 30, zero + 30, zero, outside)
     bounded_K = jnp.where(outside, jnp.clip(w_K * jnp.exp(s), lower_K, upper_K), w_K)
     return bounded_K / bounded_K.sum()
 
