@@ -45,6 +45,7 @@ from autoscale_jax.fit.extrapolation import (
     extrapolate,
 )
 from autoscale_jax.fit.gp import GaussianProcess, fit_gp
+from autoscale_jax.fit.gp_samples import ProcessSamples, draw
 from autoscale_jax.fit.next_run import NextRun, next_run
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
@@ -67,10 +68,12 @@ __all__ = [
     "PaperRule",
     "PowerLaw",
     "PowerLawFit",
+    "ProcessSamples",
     "ScalePoint",
     "Selection",
     "autoscale_ladder",
     "ddo_optimum",
+    "draw",
     "effective_tokens",
     "epoch_caps",
     "extrapolate",

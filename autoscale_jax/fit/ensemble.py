@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from autoscale_jax.fit.law import FittedLaw
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.repetition import effective_tokens
-from autoscale_jax.fit.simplex import Mixture, polish, project
+from autoscale_jax.fit.simplex import Mixture, Predicts, polish, project
 
 
 class Averaged(NamedTuple):
@@ -31,12 +30,20 @@ class Averaged(NamedTuple):
         return sum(each[1:], each[0])
 
 
-def predict_samples(laws_S: FittedLaw, tokens_K: Any, unique_K: Any) -> Any:
+class Samples(Protocol):
+    """S versions of a fitted law, a pytree."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, i: Any) -> Predicts:
+        """The i-th version."""
+        ...
+
+
+def predict_samples(laws_S: Samples, tokens_K: Any, unique_K: Any) -> Any:
     """(S, E) losses at one mixture of finite data under every sample of a law."""
     tokens_K = effective_tokens(tokens_K, unique_K)
-    return jax.vmap(lambda theta: dataclasses.replace(laws_S, theta_ExP=theta).predict(tokens_K))(
-        laws_S.theta_ExP
-    )
+    return jax.vmap(lambda i: laws_S.sample(i).predict(tokens_K))(jnp.arange(len(laws_S)))
 
 
 def utility(loss: Any, objective: Objective, v_E: Any) -> Any:
@@ -47,7 +54,7 @@ def utility(loss: Any, objective: Objective, v_E: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("objective",))
 def _sample_optima(
-    laws_S: FittedLaw,
+    laws_S: Samples,
     tokens: Any,
     lower_K: Any,
     upper_K: Any,
@@ -55,8 +62,8 @@ def _sample_optima(
     v_E: Any,
     objective: Objective,
 ) -> Mixture:
-    def solve(theta: Any) -> Mixture:
-        law = dataclasses.replace(laws_S, theta_ExP=theta)
+    def solve(i: Any) -> Mixture:
+        law = laws_S.sample(i)
         start_K = jnp.full(lower_K.shape, 1 / lower_K.shape[0])
 
         def f(w_K: Any) -> Any:
@@ -64,12 +71,12 @@ def _sample_optima(
 
         return polish(f, start_K, lower_K, upper_K)
 
-    return jax.vmap(solve)(laws_S.theta_ExP)
+    return jax.vmap(solve)(jnp.arange(len(laws_S)))
 
 
 @functools.partial(jax.jit, static_argnames=("objective",))
 def _expected(
-    laws_S: FittedLaw, w_K: Any, tokens: Any, unique_K: Any, v_E: Any, objective: Objective
+    laws_S: Samples, w_K: Any, tokens: Any, unique_K: Any, v_E: Any, objective: Objective
 ) -> tuple[Any, Any]:
     """Mean utility over a law's samples, and its gradient in the weights."""
 
@@ -80,9 +87,7 @@ def _expected(
 
 
 @functools.partial(jax.jit, static_argnames=("objective",))
-def _values(
-    laws_S: FittedLaw, tokens_MxK: Any, unique_K: Any, v_E: Any, objective: Objective
-) -> Any:
+def _values(laws_S: Samples, tokens_MxK: Any, unique_K: Any, v_E: Any, objective: Objective) -> Any:
     loss = jax.vmap(lambda tokens_K: predict_samples(laws_S, tokens_K, unique_K))(tokens_MxK)
     return objective_value(loss, objective, v_E)
 
@@ -94,7 +99,7 @@ _predictions = jax.jit(predict_samples)
 class Ensemble:
     """Laws with S samples each and shares that sum to 1, in which samples are drawn."""
 
-    members: tuple[FittedLaw, ...]
+    members: tuple[Samples, ...]
     shares_M: np.ndarray
     objective: Objective
     v_E: np.ndarray
@@ -102,7 +107,7 @@ class Ensemble:
 
     def rows(self) -> list[np.ndarray]:
         """Which samples of each member stand for it, so that all drawn samples count the same."""
-        sizes = [len(m.theta_ExP) for m in self.members]
+        sizes = [len(m) for m in self.members]
         total = min(int(n / s) for n, s in zip(sizes, self.shares_M, strict=True) if s > 0)
         return [np.arange(round(total * s)) for s in self.shares_M]
 
@@ -160,5 +165,5 @@ class Ensemble:
     def _floats(*values: Any) -> list[jax.Array]:
         return [jnp.asarray(v, dtype=float) for v in values]
 
-    def _arrays(self) -> tuple[FittedLaw, ...]:
+    def _arrays(self) -> tuple[Samples, ...]:
         return jax.tree.map(lambda v: jnp.asarray(v, dtype=float), self.members)

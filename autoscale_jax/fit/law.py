@@ -19,7 +19,7 @@ from autoscale_jax.fit.precision import scope
 from autoscale_jax.specs import BadInput
 
 LANES = 32  # fits per compiled call: starts, evaluation domains and samples share one program
-STEPS, WARM_STEPS = 60, 25
+STEPS = 60
 HUBER = 2.0  # residuals beyond this many sd count less than quadratically
 
 
@@ -73,12 +73,20 @@ class Law(Protocol):
 )
 @dataclasses.dataclass(frozen=True)
 class FittedLaw:
-    """A law with parameters: predicts from tokens. A leading axis on `theta_ExP` is for vmap."""
+    """A law with parameters: predicts from tokens. With a leading axis on `theta_ExP` it stands for
+    samples of the law: `sample` picks one."""
 
     theta_ExP: Any
     scale_K: Any
     size: Any
     law: Law
+
+    def __len__(self) -> int:
+        return len(self.theta_ExP)
+
+    def sample(self, i: Any) -> FittedLaw:
+        """The i-th of several samples."""
+        return dataclasses.replace(self, theta_ExP=self.theta_ExP[i])
 
     def predict(self, tokens: Any) -> Any:
         """Losses (..., E), nats per token, at tokens (..., K) of a model of size `self.size`."""

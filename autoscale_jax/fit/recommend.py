@@ -13,7 +13,7 @@ from autoscale_jax.fit.ensemble import Ensemble
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
 from autoscale_jax.fit.precision import scope
-from autoscale_jax.fit.selection import LAWS, Selection
+from autoscale_jax.fit.selection import NAMES, Selection
 from autoscale_jax.fit.simplex import project
 from autoscale_jax.fit.study import Study, by_name, judge_of, study_of
 from autoscale_jax.runs import RunTable
@@ -29,6 +29,7 @@ Method = Literal[
     "additive power",
     "additive log",
     "data mixing",
+    "gaussian process",
 ]
 SURE = 0.95  # a mixture this likely to beat the reference is not shrunk towards it
 APART = 0.2  # width of the 90% interval of a weight difference above which it is undecided
@@ -82,7 +83,7 @@ def recommend(
         table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper,
         unique=unique, max_epochs=max_epochs,
     )  # fmt: skip
-    laws = (method,) if method in LAWS else ()
+    laws = (method,) if method in NAMES else ()
     judge, ensemble = judge_of(study, laws, noise, samples, seed)
     optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
     best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)

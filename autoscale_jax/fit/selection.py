@@ -12,8 +12,9 @@ import numpy as np
 from autoscale_jax.fit.additive import AdditiveLog, AdditivePower
 from autoscale_jax.fit.budgets import budgets_of
 from autoscale_jax.fit.effective import EffectiveData
-from autoscale_jax.fit.ensemble import Averaged
+from autoscale_jax.fit.ensemble import Averaged, Samples
 from autoscale_jax.fit.gp import GaussianProcess, fit_gp
+from autoscale_jax.fit.gp_samples import draw
 from autoscale_jax.fit.law import FittedLaw, Law, LawFit, Points, fit_law, predict
 from autoscale_jax.fit.mixing import DataMixing
 from autoscale_jax.fit.noise import Noise, noise_of
@@ -40,6 +41,8 @@ FOLDS, MANY = 4, 100  # folds of runs at one budget; with many runs the first fo
 class Selection:
     """Laws with held-out errors, shares of the good ones, and the average fitted to all runs.
 
+    `samples`: of each good law, those behind the intervals.
+
     `contrast`: rms error of the differences between held-out runs in each domain's loss, nats,
     weighed as the domains move the objective: what a choice of mixture needs. `mae`: mean absolute
     error of the losses.
@@ -48,6 +51,7 @@ class Selection:
     law: Averaged
     fits: dict[str, LawFit]
     process: GaussianProcess | None
+    samples: dict[str, Samples]
     shares: dict[str, float]
     contrast: dict[str, float]
     mae: dict[str, float]
@@ -116,13 +120,16 @@ def select(
     good = [n for n in names if contrast[n] <= GOOD * best]
     inverse = np.array([1 / max(contrast[n], 1e-9) ** 2 for n in good])
     shares = dict(zip(good, (inverse / inverse.sum()).tolist(), strict=True))
-    options: dict[str, Any] = {"samples": samples, "correlation": noise.correlation, "seed": seed}
-    fits = {n: fit_law(LAWS[n], points, own_E, **options) for n in good if n != GP}
+    options: dict[str, Any] = {"correlation": noise.correlation, "seed": seed}
+    fits = {n: fit_law(LAWS[n], points, own_E, samples=samples, **options) for n in good if n != GP}
     process = fit_gp(points) if GP in good else None
+    drawn: dict[str, Samples] = {n: f.laws_S for n, f in fits.items()}
+    if process is not None:
+        drawn[GP] = draw(process, samples, **options)
     fitted = [process if n == GP else fits[n].fitted for n in good]
     scale_K = np.full(points.tokens_RxK.shape[1], points.scale)
     law = Averaged(tuple(fitted), np.array(list(shares.values())), scale_K)
-    return Selection(law, fits, process, shares, contrast, mae, held_out, noise)
+    return Selection(law, fits, process, drawn, shares, contrast, mae, held_out, noise)
 
 
 def losses(law: Averaged | FittedLaw | GaussianProcess, tokens_RxK: np.ndarray) -> np.ndarray:

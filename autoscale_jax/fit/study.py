@@ -87,8 +87,8 @@ def judge_of(
         samples=samples,
         seed=seed,
     )
-    members = tuple(fit.laws_S for fit in judge.fits.values())
-    shares_M = np.array([judge.shares[name] for name in judge.fits])
+    members = tuple(judge.samples[name] for name in judge.shares)
+    shares_M = np.array(list(judge.shares.values()))
     ensemble = Ensemble(members, shares_M, study.objective, study.v_E, study.unique_K)
     return judge, ensemble
 
