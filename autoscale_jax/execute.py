@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import queue
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -16,9 +17,11 @@ import numpy as np
 from autoscale_jax.data import Corpus
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Run, RunSpec, run_key
-from autoscale_jax.train.checkpoint import sweep
+from autoscale_jax.train import processes
+from autoscale_jax.train.checkpoint import sweep, unfinished
 from autoscale_jax.train.loop import Progress, Trainer
 from autoscale_jax.train.mesh import make_mesh
+from autoscale_jax.train.population import choose
 from autoscale_jax.train.recipe import Recipe
 
 OnProgress = Callable[[RunSpec, Progress], None]
@@ -36,7 +39,12 @@ class _Stopped(Exception):
 
 @dataclasses.dataclass
 class TrainHere:
-    """Trains runs in this process: the devices are split into slots, each with a run at a time."""
+    """Trains runs on the devices that this process sees: those of all processes that train as one.
+
+    The devices are split into `slots`; each has a mesh (data, fsdp, tensor) and a group of runs at
+    a time. `population` runs make a group: one program trains them together. 0 measures how many
+    are fastest. Groups that a process which was killed had begun are continued as they were.
+    """
 
     recipe: Recipe
     corpus: Corpus
@@ -44,25 +52,29 @@ class TrainHere:
     slots: int
     checkpoint_seconds: float
     on_progress: OnProgress
+    fsdp: int = 1
+    tensor: int = 1
+    population: int = 1
 
     def __post_init__(self) -> None:
-        sweep(self.folder)
         devices = jax.devices()
+        if jax.process_count() > 1 and self.slots > 1:
+            raise BadInput(
+                f"config.execute.slots = {self.slots}: use 1, all {jax.process_count()} processes "
+                "train each run together"
+            )
         if len(devices) % self.slots:
             raise BadInput(
                 f"config.execute.slots = {self.slots}: must divide the {len(devices)} devices here"
             )
+        if processes.leads():
+            sweep(self.folder)
         per_slot = len(devices) // self.slots
-        if self.recipe.batch_size % per_slot:
-            raise BadInput(
-                f"config.train.batch_size = {self.recipe.batch_size}: must be a multiple of the "
-                f"{per_slot} devices of a slot"
-            )
         self._trainers = [
             Trainer(
                 self.recipe,
                 self.corpus,
-                make_mesh(devices[i * per_slot : (i + 1) * per_slot]),
+                make_mesh(devices[i * per_slot : (i + 1) * per_slot], self.fsdp, self.tensor),
                 self.folder,
                 self.checkpoint_seconds,
             )
@@ -70,23 +82,64 @@ class TrainHere:
         ]
 
     def __call__(self, specs: Sequence[RunSpec]) -> Iterator[Run]:
-        todo: queue.SimpleQueue[RunSpec] = queue.SimpleQueue()
-        for spec in specs:
-            todo.put(spec)
-        done: queue.SimpleQueue[Run | BaseException] = queue.SimpleQueue()
+        groups = self._groups(specs)
+        processes.from_leader([[_plain(spec) for spec in group] for group in groups])
+        return self._train(groups)
+
+    def follow(self) -> None:
+        """What every process but the first does: train what the first one trains, to its end."""
+        while groups := processes.from_leader(None):
+            for _ in self._train([[RunSpec(**spec) for spec in group] for group in groups]):
+                pass
+
+    def release(self) -> None:
+        """Ends the other processes' `follow`."""
+        processes.from_leader([])
+
+    def _groups(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+        """Groups that have a checkpoint, then new ones, each of runs of similar length."""
+        by_key = {
+            run_key(spec, self.recipe.identity(), self.corpus.fingerprint): spec for spec in specs
+        }
+        groups = []
+        for keys in unfinished(self.folder):
+            if all(key in by_key for key in keys):
+                groups.append([by_key.pop(key) for key in keys])
+        rest = list(by_key.values())
+        if not rest:
+            return groups
+        size = self._size(rest)
+        if size > 1:
+            rest.sort(key=lambda spec: spec.total, reverse=True)
+        parts = -(-len(rest) // size)
+        bounds = [len(rest) * i // parts for i in range(parts + 1)]
+        return groups + [rest[a:b] for a, b in itertools.pairwise(bounds)]
+
+    def _size(self, specs: Sequence[RunSpec]) -> int:
+        """Runs a group: no more than leave every slot one."""
+        most = max(1, len(specs) // self.slots)
+        if self.population == 0 and most > 1 and jax.process_count() == 1:
+            return choose(self.recipe, self._trainers[0].mesh, specs, most)
+        return max(1, min(self.population, most))
+
+    def _train(self, groups: Sequence[Sequence[RunSpec]]) -> Iterator[Run]:
+        todo: queue.SimpleQueue[Sequence[RunSpec]] = queue.SimpleQueue()
+        for group in groups:
+            todo.put(group)
+        done: queue.SimpleQueue[list[Run] | BaseException] = queue.SimpleQueue()
         stop = threading.Event()
         slots = [
             threading.Thread(target=self._work, args=(trainer, todo, done, stop), daemon=True)
-            for trainer in self._trainers[: len(specs)]
+            for trainer in self._trainers[: len(groups)]
         ]
         for slot in slots:
             slot.start()
         try:
-            for _ in specs:
+            for _ in groups:
                 result = done.get()
                 if isinstance(result, BaseException):
                     raise result
-                yield result
+                yield from result
         finally:
             stop.set()
             for slot in slots:
@@ -95,28 +148,27 @@ class TrainHere:
     def _work(
         self,
         trainer: Trainer,
-        todo: queue.SimpleQueue[RunSpec],
-        done: queue.SimpleQueue[Run | BaseException],
+        todo: queue.SimpleQueue[Sequence[RunSpec]],
+        done: queue.SimpleQueue[list[Run] | BaseException],
         stop: threading.Event,
     ) -> None:
+        def on_progress(spec: RunSpec, progress: Progress) -> None:
+            if stop.is_set():
+                raise _Stopped
+            self.on_progress(spec, progress)
+
         while not stop.is_set():
             try:
-                spec = todo.get_nowait()
-            except queue.Empty:
-                return
-
-            def on_progress(progress: Progress, spec: RunSpec = spec) -> None:
-                if stop.is_set():
-                    raise _Stopped
-                self.on_progress(spec, progress)
-
-            try:
-                done.put(trainer.train(spec, on_progress))
-            except _Stopped:
+                done.put(trainer.train(todo.get_nowait(), on_progress))
+            except (_Stopped, queue.Empty):
                 return
             except BaseException as error:  # handed to the caller's thread, which raises it
                 done.put(error)
                 return
+
+
+def _plain(spec: RunSpec) -> dict[str, Any]:
+    return {"tokens": dict(spec.tokens), "seed": spec.seed, "label": spec.label}
 
 
 @dataclasses.dataclass

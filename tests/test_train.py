@@ -1,6 +1,7 @@
 """Training: the schedule, exact evaluation, resume without a trace, sharding, divergence."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ from autoscale_jax import models
 from autoscale_jax.data import eval_batches, order, quota, supply
 from autoscale_jax.specs import RunSpec
 from autoscale_jax.train import checkpoint
+from autoscale_jax.train.group import Member
 from autoscale_jax.train.loop import Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.recipe import learning_rate
+from autoscale_jax.train.step import make_init
 
 SPEC = RunSpec({"birds": 6000, "metals": 3000, "rivers": 3001}, seed=3)
 
@@ -22,9 +25,14 @@ def trainer(recipe, corpus, folder, devices=1, checkpoint_seconds=1e9):
     return Trainer(recipe, corpus, make_mesh(jax.devices()[:devices]), folder, checkpoint_seconds)
 
 
+def train(one, spec=SPEC, on_progress=lambda s, p: None):
+    (run,) = one.train([spec], on_progress)
+    return run
+
+
 @pytest.fixture(scope="module")
 def whole_run(recipe, corpus, tmp_path_factory):
-    return trainer(recipe, corpus, tmp_path_factory.mktemp("whole")).train(SPEC, lambda p: None)
+    return train(trainer(recipe, corpus, tmp_path_factory.mktemp("whole")))
 
 
 def test_schedule_warms_up_and_ends_at_zero(recipe):
@@ -56,12 +64,15 @@ def test_the_curve_is_on_the_grid_of_tokens(whole_run, recipe):
 def test_evaluation_weighs_every_held_out_token_once(recipe, corpus, tmp_path):
     """Against the plain mean over all held-out tokens, domain by domain."""
     one = trainer(recipe, corpus, tmp_path)
-    params = one._init(1).params
-    measured = one._evaluate(params)
+    params = make_init(recipe, one.mesh)([1]).params
+    (measured,) = one._evaluate(params)
+    measured = dict(zip(one._evaluate.names, measured, strict=True))
+    params = jax.tree.map(lambda x: x[0], params)
+    token_losses = jax.jit(functools.partial(models.token_losses, recipe.model))
     for name, batch in eval_batches(corpus, recipe.model.seq_len, 1).items():
         loss = np.concatenate(
             [
-                np.asarray(models.token_losses(recipe.model, params, inputs, targets))
+                np.asarray(token_losses(params, inputs, targets))
                 for inputs, targets in zip(batch["inputs"], batch["targets"], strict=True)
             ]
         )
@@ -78,15 +89,15 @@ class Killed(Exception):
 def test_a_resumed_run_equals_the_uninterrupted_one(recipe, corpus, tmp_path, whole_run, reports):
     seen = []
 
-    def interrupt(progress):
+    def interrupt(spec, progress):
         seen.append(progress)
         if len(seen) > reports:
             raise Killed
 
     with pytest.raises(Killed):
-        trainer(recipe, corpus, tmp_path, checkpoint_seconds=0).train(SPEC, interrupt)
+        train(trainer(recipe, corpus, tmp_path, checkpoint_seconds=0), SPEC, interrupt)
     continued = []
-    run = trainer(recipe, corpus, tmp_path).train(SPEC, continued.append)
+    run = train(trainer(recipe, corpus, tmp_path), SPEC, lambda s, p: continued.append(p))
     assert continued[0].tokens > seen[0].tokens, "it began again from the start"
     assert run.loss == whole_run.loss
     assert run.curve == whole_run.curve
@@ -109,16 +120,16 @@ def test_half_deleted_checkpoints_are_never_restored(
     one = trainer(recipe, corpus, tmp_path, checkpoint_seconds=0)
     monkeypatch.setattr(checkpoint.shutil, "rmtree", killed)
     with pytest.raises(Killed):
-        one.train(SPEC, lambda p: None)
+        train(one)
     monkeypatch.undo()
     checkpoint.sweep(tmp_path)  # as the next process does when it starts
-    assert one.train(SPEC, lambda p: None).loss == whole_run.loss
+    assert train(one).loss == whole_run.loss
     assert not list(tmp_path.iterdir())
 
 
 def test_two_devices_train_as_one(recipe, corpus, tmp_path, whole_run):
     """Sums over the batch are taken in another order, so float32 curves drift by a little."""
-    run = trainer(recipe, corpus, tmp_path, devices=2).train(SPEC, lambda p: None)
+    run = train(trainer(recipe, corpus, tmp_path, devices=2))
     for name, loss in whole_run.loss.items():
         assert run.loss[name] == pytest.approx(loss, abs=2e-3)
     first, same = whole_run.curve[0], run.curve[0]
@@ -127,7 +138,7 @@ def test_two_devices_train_as_one(recipe, corpus, tmp_path, whole_run):
 
 def test_a_diverged_run_is_a_row_with_its_reason(recipe, corpus, tmp_path):
     wild = dataclasses.replace(recipe, peak_lr=1e30)
-    run = trainer(wild, corpus, tmp_path).train(SPEC, lambda p: None)
+    run = train(trainer(wild, corpus, tmp_path))
     assert run.status == "diverged"
     assert "not finite by step" in run.message
     assert not run.loss
@@ -135,28 +146,29 @@ def test_a_diverged_run_is_a_row_with_its_reason(recipe, corpus, tmp_path):
 
 def test_seeds_differ_and_repeat(recipe, corpus, tmp_path, whole_run):
     one = trainer(recipe, corpus, tmp_path)
-    again = one.train(SPEC, lambda p: None)
-    other = one.train(dataclasses.replace(SPEC, seed=4), lambda p: None)
+    again = train(one)
+    other = train(one, dataclasses.replace(SPEC, seed=4))
     assert again.loss == whole_run.loss and again.key == whole_run.key
     assert other.loss != whole_run.loss and other.key != whole_run.key
 
 
 def test_runs_of_one_seed_share_initialisation_and_unchanged_domains(recipe, corpus, tmp_path):
     """Common random numbers: three times the birds, metals and rivers in the same order."""
-    one, tripled = (
-        trainer(recipe, corpus, tmp_path),
-        {"birds": 9600, "metals": 3200, "rivers": 3200},
-    )
+    one = trainer(recipe, corpus, tmp_path)
+    tripled = {"birds": 9600, "metals": 3200, "rivers": 3200}
     base = RunSpec(tripled | {"birds": 3200}, seed=3)
     changed, other = RunSpec(tripled, seed=3), RunSpec(dict(base.tokens), seed=4)
 
+    def seed(spec):
+        return Member(spec, recipe, corpus, 1).seed
+
     def first_weights(spec):
-        leaves = jax.tree.leaves(one._init(one._seed(spec)).params)
+        leaves = jax.tree.leaves(make_init(recipe, one.mesh)([seed(spec)]).params)
         return np.concatenate([np.ravel(leaf) for leaf in leaves])
 
     def visits(spec):
         sequences = quota(spec.tokens, recipe.model.seq_len)
-        domain_N, index_N = order(sequences, supply(corpus, recipe.model.seq_len), one._seed(spec))
+        domain_N, index_N = order(sequences, supply(corpus, recipe.model.seq_len), seed(spec))
         return [index_N[domain_N == k].tolist() for k in range(3)]
 
     np.testing.assert_array_equal(first_weights(base), first_weights(changed))

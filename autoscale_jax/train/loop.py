@@ -1,10 +1,10 @@
-"""One run from its first step, or its last checkpoint, to its final held-out losses."""
+"""Runs that train in one program, from their first step or last checkpoint to the final losses."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,17 +12,24 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from autoscale_jax.data import Corpus, batches, eval_batches, realised
+from autoscale_jax.data import Corpus, eval_batches
 from autoscale_jax.models import flops_per_token
-from autoscale_jax.specs import CurvePoint, Run, RunSpec, run_key
+from autoscale_jax.specs import BadInput, CurvePoint, Run, RunSpec
 from autoscale_jax.train import mesh as meshes
+from autoscale_jax.train import processes
 from autoscale_jax.train.checkpoint import RunCheckpoint
-from autoscale_jax.train.evaluate import Evaluate
+from autoscale_jax.train.evaluate import Evaluate, eval_rows
+from autoscale_jax.train.group import Member, longest, note_divergence, record, stack
+from autoscale_jax.train.memory import told_what_to_do
 from autoscale_jax.train.recipe import Recipe
-from autoscale_jax.train.step import TrainState, make_init, make_train_chunk
-
-CHUNK_STEPS = 128  # most steps of one compiled call, and so how finely progress is seen
-EVAL_ROWS = 32
+from autoscale_jax.train.sharding import check_mesh
+from autoscale_jax.train.step import (
+    Batch,
+    TrainState,
+    chunk_steps,
+    make_init,
+    make_train_chunk,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,162 +43,164 @@ class Progress:
     loss: dict[str, float] | None = None
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[RunSpec, Progress], None]
 
 
 class Position(NamedTuple):
-    """Where a run stands, all that a checkpoint holds: C curve points of E domains, NaN to come."""
+    """Where K runs stand, all that a checkpoint holds: C curve points of E domains, NaN to come."""
 
     state: TrainState
-    curve_CxE: np.ndarray
-    seconds: np.ndarray
-
-    @property
-    def step(self) -> int:
-        return int(self.state.step)
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Steps of a run, and after which of them it is evaluated: a grid of tokens, and the end."""
-
-    steps: int
-    eval_steps: int
-    step_tokens: int
-    all_tokens: int
-
-    @classmethod
-    def of(cls, recipe: Recipe, all_tokens: int) -> Grid:
-        step_tokens = recipe.batch_size * recipe.model.seq_len
-        eval_steps = max(1, round(recipe.eval_every_tokens / step_tokens))
-        return cls(-(-all_tokens // step_tokens), eval_steps, step_tokens, all_tokens)
-
-    @property
-    def points(self) -> int:
-        return -(-self.steps // self.eval_steps)
-
-    def next_eval(self, step: int) -> int:
-        """The first step after `step` that is followed by an evaluation."""
-        return min((step // self.eval_steps + 1) * self.eval_steps, self.steps)
-
-    def point(self, step: int) -> int:
-        """Which point of the curve the evaluation after `step` steps is."""
-        return -(-step // self.eval_steps) - 1
-
-    def tokens(self, point: int) -> int:
-        """Tokens trained on at a point of the curve."""
-        return min((point + 1) * self.eval_steps * self.step_tokens, self.all_tokens)
+    curve_KxCxE: np.ndarray
+    seconds: np.ndarray  # of all K together
 
 
 class Trainer:
-    """Trains runs of one recipe on one mesh, compiling once. Not for use by several threads."""
+    """Trains groups of runs of one recipe on one mesh. Not for use by several threads.
+
+    The K runs of a group go through one program, each with its own data, length and seed; what
+    they give does not depend on the group but for rounding. One alone is the common case.
+    """
 
     def __init__(
         self, recipe: Recipe, corpus: Corpus, mesh: Mesh, folder: Path, checkpoint_seconds: float
     ) -> None:
+        check_mesh(recipe.model, mesh)
+        _check_batch(recipe, mesh)
         self.recipe, self.corpus, self.mesh = recipe, corpus, mesh
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
-        self._init = make_init(recipe, mesh)
-        self._chunk = make_train_chunk(recipe, mesh)
-        rows = EVAL_ROWS * mesh.size
-        self._evaluate = Evaluate(
-            recipe.model, mesh, eval_batches(corpus, recipe.model.seq_len, rows)
-        )
+        rows = eval_rows(recipe.model, mesh)
+        self._eval_steps = max(1, round(recipe.eval_every_tokens / recipe.step_tokens))
+        self._evaluate = Evaluate(recipe, mesh, eval_batches(corpus, recipe.model.seq_len, rows))
 
-    def train(self, spec: RunSpec, on_progress: OnProgress) -> Run:
-        """Train `spec`, continuing from its checkpoint if there is one.
+    def train(self, specs: Sequence[RunSpec], on_progress: OnProgress) -> list[Run]:
+        """Train `specs` together, continuing from their checkpoint if there is one.
 
-        A loss that is not finite ends the run with status "diverged"; errors of the machine
-        (disk full, out of memory) are raised and leave the checkpoint for the next try.
+        A loss that is not finite ends its run with status "diverged"; errors of the machine
+        (disk full, out of memory) are raised as `OSError` and leave the checkpoint for the next
+        try.
         """
-        key = run_key(spec, self.recipe.identity(), self.corpus.fingerprint)
-        tokens, epochs = realised(self.corpus, spec.tokens, self.recipe.model.seq_len)
-        grid = Grid.of(self.recipe, sum(tokens.values()))
-        checkpoint: RunCheckpoint[Position] = RunCheckpoint(self._folder / key)
+        group = [Member(spec, self.recipe, self.corpus, self._eval_steps) for spec in specs]
+        checkpoint: RunCheckpoint[Position] = RunCheckpoint(
+            self._folder, [member.key for member in group]
+        )
         try:
-            position, problem = self._advance_to_end(spec, grid, checkpoint, on_progress)
+            with told_what_to_do():
+                position = self._advance_to_end(group, checkpoint, on_progress)
         except BaseException:
             checkpoint.close(delete=False)
             raise
         checkpoint.close(delete=True)
-        names = self._evaluate.names
+        everything = sum(member.grid.all_tokens for member in group)
+        return [
+            self._run(member, curve_CxE, float(position.seconds) / everything)
+            for member, curve_CxE in zip(group, position.curve_KxCxE, strict=True)
+        ]
+
+    def _run(self, member: Member, curve_CxE: np.ndarray, seconds_per_token: float) -> Run:
         curve = tuple(
-            CurvePoint(grid.tokens(i), dict(zip(names, loss_E.tolist(), strict=True)))
-            for i, loss_E in enumerate(position.curve_CxE)
+            CurvePoint(
+                member.grid.point_tokens(i),
+                dict(zip(self._evaluate.names, loss_E.tolist(), strict=True)),
+            )
+            for i, loss_E in enumerate(curve_CxE)
             if np.isfinite(loss_E).all()
         )
         return Run(
-            spec=spec,
-            key=key,
-            status="diverged" if problem else "ok",
-            loss={} if problem else curve[-1].loss,
-            realised=tokens,
-            epochs=epochs,
+            spec=member.spec,
+            key=member.key,
+            status="diverged" if member.problem else "ok",
+            loss={} if member.problem else curve[-1].loss,
+            realised=member.tokens,
+            epochs=member.epochs,
             curve=curve,
-            flops=flops_per_token(self.recipe.model) * sum(tokens.values()),
-            seconds=float(position.seconds),
-            message=problem,
+            flops=flops_per_token(self.recipe.model) * member.grid.all_tokens,
+            seconds=seconds_per_token * member.grid.all_tokens,
+            message=member.problem,
         )
 
-    def _seed(self, spec: RunSpec) -> int:
-        """One number from the study's seed and the run's: studies share no run's randomness."""
-        return self.recipe.seed * 1_000_003 + spec.seed
-
-    def _start(self, spec: RunSpec, grid: Grid, checkpoint: RunCheckpoint[Position]) -> Position:
-        curve_CxE = np.full((grid.points, len(self._evaluate.names)), np.nan)
-        fresh = Position(self._init(self._seed(spec)), curve_CxE, np.zeros(()))
+    def _start(self, group: Sequence[Member], checkpoint: RunCheckpoint[Position]) -> Position:
+        points = max(member.grid.points for member in group)
+        curve_KxCxE = np.full((len(group), points, len(self._evaluate.names)), np.nan)
+        init = make_init(self.recipe, self.mesh, len(group))
+        fresh = Position(init([member.seed for member in group]), curve_KxCxE, np.zeros(()))
         return checkpoint.restore(fresh) or fresh
 
     def _advance_to_end(
         self,
-        spec: RunSpec,
-        grid: Grid,
+        group: Sequence[Member],
         checkpoint: RunCheckpoint[Position],
         on_progress: OnProgress,
-    ) -> tuple[Position, str]:
-        """The final position, and what stopped the run early ("" if nothing did)."""
-        recipe = self.recipe
-        data = batches(
-            self.corpus, spec.tokens, recipe.model.seq_len, recipe.batch_size, self._seed(spec)
+    ) -> Position:
+        """The final position; members that diverged have their `problem` set."""
+        position, last_save = self._start(group, checkpoint), time.monotonic()
+        train_chunk = make_train_chunk(self.recipe, self.mesh, len(group))
+        total_steps_K = self._everywhere(
+            np.array([member.grid.steps for member in group], np.float32)
         )
-        position, last_save = self._start(spec, grid, checkpoint), time.monotonic()
-        while (step := position.step) < grid.steps:
+        step = int(position.state.step[0])
+        stop, batch = self._load(group, step)
+        while step < longest(group):
             began = time.monotonic()
-            stop = min(step + CHUNK_STEPS, grid.next_eval(step))
-            state, loss_n = self._take_steps(position.state, data, step, stop - step, grid.steps)
-            at = f"by step {stop} of {grid.steps}"
-            if not np.isfinite(loss_n).all():
-                return position._replace(state=state), f"training loss was not finite {at}"
-            loss = None
-            if stop == grid.next_eval(step):
-                loss = self._evaluate(state.params)
-                if not np.isfinite(list(loss.values())).all():
-                    return position._replace(state=state), f"held-out loss was not finite {at}"
-                position.curve_CxE[grid.point(stop)] = list(loss.values())
+            n = self._everywhere(np.int32(stop - step))
+            state, loss_SxK = train_chunk(position.state, total_steps_K, batch, n)
+            after, batch = self._load(group, stop)  # while the devices work
+            loss_nxK = np.asarray(loss_SxK)[: stop - step]
+            note_divergence(group, loss_nxK, "training", stop)
+            loss_KxE = None
+            if longest(group) and (stop % self._eval_steps == 0 or stop >= longest(group)):
+                loss_KxE = self._evaluate(state.params)
+                note_divergence(group, loss_KxE.T, "held-out", stop)
+                record(group, position.curve_KxCxE, loss_KxE, stop)
             took = time.monotonic() - began
             position = position._replace(state=state, seconds=position.seconds + took)
-            tokens = min(stop * grid.step_tokens, grid.all_tokens)
-            rate = (stop - step) * grid.step_tokens / took
-            on_progress(Progress(tokens, float(loss_n.mean()), rate, took, loss))
-            if stop < grid.steps and time.monotonic() - last_save >= self._checkpoint_seconds:
+            self._report(group, on_progress, step, stop, loss_nxK, loss_KxE, took)
+            if stop < longest(group) and self._save_is_due(time.monotonic() - last_save):
                 checkpoint.save(stop, position)
                 last_save = time.monotonic()
-        return position, ""
+            step, stop = stop, after
+        return position
 
-    def _take_steps(
-        self, state: TrainState, data: Any, step: int, n: int, total_steps: int
-    ) -> tuple[TrainState, np.ndarray]:
-        """Steps `step` to `step + n`: the state after them and their n training losses."""
-        picked = [data[i] for i in range(step, step + n)]
-        batch_SxBxL = {}
-        for name, one in picked[0].items():
-            batch_SxBxL[name] = np.zeros((CHUNK_STEPS, *one.shape), one.dtype)
-            batch_SxBxL[name][:n] = [batch[name] for batch in picked]
-        same, rows = meshes.replicated(self.mesh), meshes.batch_rows(self.mesh)
-        state, loss_S = self._chunk(
-            state,
-            jax.device_put(np.float32(total_steps), same),
-            jax.device_put(batch_SxBxL, rows),
-            jax.device_put(np.int32(n), same),
+    def _save_is_due(self, seconds: float) -> bool:
+        return bool(processes.from_leader(seconds >= self._checkpoint_seconds))
+
+    def _everywhere(self, x: Any) -> jax.Array:
+        return meshes.put(x, meshes.replicated(self.mesh))
+
+    def _load(self, group: Sequence[Member], step: int) -> tuple[int, Batch]:
+        """Where the call after `step` steps stops, and its batches on the devices."""
+        most = chunk_steps(self.recipe)
+        stop = min(step + most, (step // self._eval_steps + 1) * self._eval_steps, longest(group))
+        whole = stack(group, self.recipe, most, step, stop)
+        return stop, meshes.put(whole, meshes.rows(self.mesh, 3))
+
+    def _report(
+        self,
+        group: Sequence[Member],
+        on_progress: OnProgress,
+        start: int,
+        stop: int,
+        loss_nxK: np.ndarray,
+        loss_KxE: np.ndarray | None,
+        took: float,
+    ) -> None:
+        for k, member in enumerate(group):
+            if member.problem or start >= member.grid.steps:
+                continue
+            tokens = member.grid.tokens(stop)
+            n = min(stop, member.grid.steps) - start
+            loss = None
+            if loss_KxE is not None:
+                loss = dict(zip(self._evaluate.names, loss_KxE[k].tolist(), strict=True))
+            rate = (tokens - member.grid.tokens(start)) / took
+            on_progress(
+                member.spec, Progress(tokens, float(loss_nxK[:n, k].mean()), rate, took, loss)
+            )
+
+
+def _check_batch(recipe: Recipe, mesh: Mesh) -> None:
+    shards, micro = meshes.row_shards(mesh), recipe.accumulation
+    if recipe.batch_size % (micro * shards):
+        raise BadInput(
+            f"config.train.batch_size = {recipe.batch_size}: must be a multiple of {micro} x "
+            f"{shards}, microbatches (config.train.accumulation) times devices that share the rows"
         )
-        return state, np.asarray(loss_S)[:n]

@@ -1,23 +1,55 @@
-"""Where a run's arrays live: a mesh over its devices, batch rows split, parameters replicated."""
+"""The devices of a run as a mesh, and how arrays get onto it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from autoscale_jax.specs import BadInput
 
-def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """One-axis mesh ("data") over the given devices."""
-    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+# data: rows of a batch, parameters whole; fsdp: rows, and each parameter split; tensor: heads,
+# MLP and vocabulary split. The last axis is the innermost: neighbours, within a node.
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")  # the axes over which the rows of a batch are split
+
+
+def make_mesh(devices: Sequence[jax.Device], fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """Mesh (data, fsdp, tensor) over the given devices; "data" takes what the others leave.
+
+    Raises `BadInput` when fsdp x tensor does not divide the devices.
+    """
+    if len(devices) % (fsdp * tensor):
+        raise BadInput(
+            f"config.mesh.fsdp = {fsdp}, config.mesh.tensor = {tensor}: their product must divide "
+            f"the {len(devices)} devices of a slot"
+        )
+    shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+
+
+def row_shards(mesh: Mesh) -> int:
+    """Into how many parts the rows of a batch are split."""
+    return int(np.prod([mesh.shape[axis] for axis in ROWS]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_rows(mesh: Mesh) -> NamedSharding:
-    """For arrays [steps, batch, ...]: each device holds its share of every batch."""
-    return NamedSharding(mesh, PartitionSpec(None, "data"))
+def rows(mesh: Mesh, axis: int) -> NamedSharding:
+    """For arrays whose axis `axis` counts the rows of a batch: each device holds its share."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, ROWS))
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Numpy arrays, the same in every process, as global arrays: each device gets its part only."""
+
+    def one(x: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+    return jax.tree.map(lambda x: one(np.asarray(x)), tree)

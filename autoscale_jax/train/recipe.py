@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from autoscale_jax.models import ModelConfig
+from autoscale_jax import models
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """AdamW with linear warm-up and linear decay to zero (the AutoScale paper's Table 3)."""
+    """AdamW with linear warm-up and linear decay to zero (the AutoScale paper's Tables 3 to 5).
 
-    model: ModelConfig
+    batch_size: rows of an optimiser step, over all devices and microbatches.
+    warmup_ratio, warmup_steps: length of the warm-up, as a share of the steps or in steps.
+    accumulation: microbatches of a step; they save memory and change nothing but rounding.
+    """
+
+    model: models.ModelConfig
     batch_size: int
     peak_lr: float
     warmup_ratio: float
@@ -27,15 +31,27 @@ class Recipe:
     clip_norm: float
     eval_every_tokens: int
     seed: int
+    warmup_steps: int = 0
+    accumulation: int = 1
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of an optimiser step."""
+        return self.batch_size * self.model.seq_len
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a run's numbers, as plain JSON: part of the run's key."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        del fields["accumulation"]
+        return fields
 
 
 def learning_rate(recipe: Recipe, step: jax.Array, total_steps: jax.Array) -> jax.Array:
-    """Rate of 0-based `step`: linear up over the warm-up, then linear down to 0 at the end."""
-    warmup = jnp.maximum(1.0, recipe.warmup_ratio * total_steps)
+    """Rate of 0-based `step`: linear up over the warm-up, then linear down to 0 at the end.
+
+    From `total_steps` on it is 0, so that further steps leave the parameters as they are.
+    """
+    warmup = jnp.maximum(1.0, recipe.warmup_ratio * total_steps + recipe.warmup_steps)
     up = (step + 1) / warmup
     down = (total_steps - step) / jnp.maximum(1.0, total_steps - warmup)
     return recipe.peak_lr * jnp.clip(jnp.minimum(up, down), 0.0, 1.0)
@@ -44,11 +60,10 @@ def learning_rate(recipe: Recipe, step: jax.Array, total_steps: jax.Array) -> ja
 def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """AdamW without its rate, which depends on the run's length: `learning_rate` scales updates.
 
-    Weight decay acts on matrices only (biases and norms have one axis).
+    Weight decay acts on matrices only, embeddings included: not on biases nor norms.
     """
-    matrices: Callable[[Any], Any] = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm),
         optax.scale_by_adam(recipe.b1, recipe.b2),
-        optax.add_decayed_weights(recipe.weight_decay, mask=matrices),
+        optax.add_decayed_weights(recipe.weight_decay, mask=models.matrices(recipe.model)),
     )

@@ -1,22 +1,29 @@
-"""The jitted training step, many steps a call so that Python costs nothing beside it."""
+"""The jitted training step: many steps a call, so that Python costs nothing beside it, and K
+models of one shape a program, each on its own data.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from autoscale_jax import models
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.recipe import Recipe, learning_rate, make_optimizer
+from autoscale_jax.train.sharding import optimizer_shardings, param_shardings
+
+MOST_STEPS = 128  # of one compiled call, and so how finely progress is seen
+MOST_TOKENS = 2**19  # of one compiled call, of one model
 
 
 class TrainState(NamedTuple):
-    """All that a run carries from step to step."""
+    """All that K runs carry from step to step: every leaf is [K, ...]."""
 
     params: Any
     opt_state: Any
@@ -24,56 +31,120 @@ class TrainState(NamedTuple):
 
 
 Batch = dict[str, jax.Array]  # "inputs", "targets", "weight"
-TrainChunk = Callable[..., tuple[TrainState, jax.Array]]
+
+
+def chunk_steps(recipe: Recipe) -> int:
+    """S, the most steps of one compiled call."""
+    return max(1, min(MOST_STEPS, MOST_TOKENS // recipe.step_tokens))
+
+
+def over_models(one: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """`one` for K stacked models. A single one is unstacked: no batched products, no cost."""
+    if count > 1:
+        return jax.vmap(one)
+
+    def single(*stacked: Any) -> Any:
+        result = one(*jax.tree.map(lambda x: x[0], stacked))
+        return jax.tree.map(lambda x: x[None], result)
+
+    return single
+
+
+def state_shardings(recipe: Recipe, mesh: Mesh) -> Any:
+    """Where the state of K models lies: a TrainState of shardings."""
+    place: Any = TrainState
+    return place(
+        param_shardings(recipe.model, mesh),
+        optimizer_shardings(make_optimizer(recipe), recipe.model, mesh),
+        meshes.replicated(mesh),
+    )
+
+
+def _init_one(recipe: Recipe, seed: jax.Array) -> TrainState:
+    params = models.init(recipe.model, jax.random.key(seed))
+    return TrainState(params, make_optimizer(recipe).init(params), jnp.zeros((), jnp.int32))
 
 
 @functools.cache
-def make_init(recipe: Recipe, mesh: Mesh) -> Callable[[int], TrainState]:
-    """`seed -> fresh state` on the mesh; the same seed gives the same parameters."""
-
-    def init(key: jax.Array) -> TrainState:
-        params = models.init(recipe.model, key)
-        return TrainState(params, make_optimizer(recipe).init(params), jnp.zeros((), jnp.int32))
-
-    compiled = jax.jit(init, out_shardings=meshes.replicated(mesh))
-    return lambda seed: compiled(jax.random.key(seed))
+def make_init(recipe: Recipe, mesh: Mesh, count: int = 1) -> Callable[[Sequence[int]], TrainState]:
+    """`seed_K -> fresh state` on the mesh; the same seed gives the same parameters."""
+    init = over_models(functools.partial(_init_one, recipe), count)
+    compiled = jax.jit(init, out_shardings=state_shardings(recipe, mesh))
+    return lambda seed_K: compiled(np.asarray(seed_K, np.uint32))
 
 
-@functools.cache
-def make_train_chunk(recipe: Recipe, mesh: Mesh) -> TrainChunk:
-    """Jitted `(state, total_steps, batch_SxBxL, n) -> (state, loss_S)`.
+def lower_train_chunk(recipe: Recipe, mesh: Mesh, count: int = 1) -> jax.stages.Lowered:
+    """The training program of K = `count` models, not yet compiled; allocates nothing.
 
-    Takes the first `n` of S steps (n and total_steps are traced: one compilation serves runs of
-    every length). Positions of weight 0 do not count. Entries of loss_S from n on are 0.
+    `(state, total_steps_K, batch_SxKxMxBxL, n) -> (state, loss_SxK)`: takes the first `n` of S
+    steps (n and total_steps are traced: one compilation serves runs of every length), each over M
+    microbatches of B rows. The state is donated. Positions of weight 0 do not count. Entries of
+    loss_SxK from n on are 0. A model past its last step stays as it is, whatever its batch.
     """
-    tx = make_optimizer(recipe)
-
-    def loss_of(params: Any, batch: Batch) -> jax.Array:
-        loss_BxL = models.token_losses(recipe.model, params, batch["inputs"], batch["targets"])
-        return jnp.sum(loss_BxL * batch["weight"]) / jnp.sum(batch["weight"])
+    steps, rows = chunk_steps(recipe), recipe.batch_size // recipe.accumulation
+    train_step = over_models(functools.partial(_train_step, recipe), count)
 
     def chunk(
-        state: TrainState,
-        total_steps: jax.Array,
-        batch_SxBxL: Batch,
-        n: jax.Array,
+        state: TrainState, total_steps_K: jax.Array, batch_SxKxMxBxL: Batch, n: jax.Array
     ) -> tuple[TrainState, jax.Array]:
         def body(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
-            (params, opt_state, step), loss_S = carry
-            batch_BxL = {name: x_SxBxL[i] for name, x_SxBxL in batch_SxBxL.items()}
-            loss, grads = jax.value_and_grad(loss_of)(params, batch_BxL)
-            updates, opt_state = tx.update(grads, opt_state, params)
-            rate = learning_rate(recipe, step, total_steps)
-            params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-            return TrainState(params, opt_state, step + 1), loss_S.at[i].set(loss)
+            state, loss_SxK = carry
+            batch_KxMxBxL = {name: x[i] for name, x in batch_SxKxMxBxL.items()}
+            state, loss_K = train_step(state, total_steps_K, batch_KxMxBxL)
+            return state, loss_SxK.at[i].set(loss_K)
 
-        losses = jnp.zeros(len(batch_SxBxL["weight"]), jnp.float32)
-        return jax.lax.fori_loop(0, n, body, (state, losses))
+        return jax.lax.fori_loop(0, n, body, (state, jnp.zeros((steps, count), jnp.float32)))
 
-    same, rows = meshes.replicated(mesh), meshes.batch_rows(mesh)
-    return jax.jit(
+    same, shardings = meshes.replicated(mesh), state_shardings(recipe, mesh)
+    jitted = jax.jit(
         chunk,
-        in_shardings=(same, same, rows, same),
-        out_shardings=(same, same),
+        in_shardings=(shardings, same, meshes.rows(mesh, 3), same),
+        out_shardings=(shardings, same),
         donate_argnums=(0,),
     )
+    init = over_models(functools.partial(_init_one, recipe), count)
+    state = jax.eval_shape(init, jax.ShapeDtypeStruct((count,), jnp.uint32))
+    shape = (steps, count, recipe.accumulation, rows, recipe.model.seq_len)
+    kinds = {"inputs": jnp.int32, "targets": jnp.int32, "weight": jnp.float32}
+    return jitted.lower(
+        state,
+        jax.ShapeDtypeStruct((count,), jnp.float32),
+        {name: jax.ShapeDtypeStruct(shape, kind) for name, kind in kinds.items()},
+        jax.ShapeDtypeStruct((), jnp.int32),
+    )
+
+
+@functools.cache
+def make_train_chunk(recipe: Recipe, mesh: Mesh, count: int = 1) -> jax.stages.Compiled:
+    """The compiled program of `lower_train_chunk`."""
+    return lower_train_chunk(recipe, mesh, count).compile()
+
+
+def _train_step(
+    recipe: Recipe, state: TrainState, total_steps: jax.Array, batch_MxBxL: Batch
+) -> tuple[TrainState, jax.Array]:
+    params, opt_state, step = state
+    loss, grads = _mean_loss_and_grads(recipe, params, batch_MxBxL)
+    updates, opt_state = make_optimizer(recipe).update(grads, opt_state, params)
+    rate = learning_rate(recipe, step, total_steps)
+    params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+    return TrainState(params, opt_state, step + 1), loss
+
+
+def _mean_loss_and_grads(recipe: Recipe, params: Any, batch_MxBxL: Batch) -> tuple[jax.Array, Any]:
+    """Mean over the tokens of all microbatches, each divided by the weight of them all."""
+    weight = jnp.maximum(jnp.sum(batch_MxBxL["weight"]), 1.0)
+
+    def share(params: Any, batch: Batch) -> jax.Array:
+        loss_BxL = models.token_losses(recipe.model, params, batch["inputs"], batch["targets"])
+        return jnp.sum(loss_BxL * batch["weight"]) / weight
+
+    loss_and_grads = jax.value_and_grad(share)
+    if recipe.accumulation == 1:
+        return loss_and_grads(params, jax.tree.map(lambda x: x[0], batch_MxBxL))
+
+    def add(total: Any, batch: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, loss_and_grads(params, batch)), None
+
+    none = jax.tree.map(jnp.zeros_like, (weight, params))
+    return jax.lax.scan(add, none, batch_MxBxL)[0]

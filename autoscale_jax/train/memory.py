@@ -1,0 +1,26 @@
+"""What to do when a device has no memory left."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+import jax
+
+
+@contextlib.contextmanager
+def told_what_to_do() -> Iterator[None]:
+    """Turns an allocation that failed on a device into an `OSError` that names the remedies."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise OSError(
+            errno.ENOMEM,
+            f"a device is out of memory ({reason}): recompute activations "
+            "(config.model.remat='full'), split steps (config.train.accumulation), split the model "
+            "(config.mesh.fsdp) or train fewer runs at once (config.execute.population)",
+        ) from error
