@@ -45,7 +45,9 @@ def default_config() -> ConfigDict:
     c.train = ConfigDict()
     c.train.batch_size = 4
     c.train.peak_lr = 3e-3
-    c.train.warmup_ratio = 0.1
+    c.train.accumulation = 1  # microbatches of a step: less memory, the same losses
+    c.train.warmup_ratio = 0.1  # length of the warm-up as a share of a run's steps,
+    c.train.warmup_steps = 0  # or in steps (then warmup_ratio is 0)
     c.train.weight_decay = 1e-2
     c.train.b1 = 0.9
     c.train.b2 = 0.95
@@ -73,7 +75,12 @@ def default_config() -> ConfigDict:
     c.verify.seeds = 2  # 0 leaves verification out
 
     c.execute = ConfigDict()
-    c.execute.slots = 1  # runs trained at once; the devices are split among them
+    c.execute.slots = 1  # groups of runs trained at once; the devices are split among them
+    c.execute.population = 0  # runs a group, in one program; 0 = as many as measured to be fastest
+
+    c.mesh = ConfigDict()  # of the devices of a slot; what is left splits batches ("data")
+    c.mesh.fsdp = 1  # devices that split batches and parameters
+    c.mesh.tensor = 1  # devices that split heads, MLPs and vocabulary
     return c
 
 
@@ -90,6 +97,9 @@ def validate(c: ConfigDict) -> None:
     _check_study(c)
     if c.model.d_model % c.model.num_heads:
         _refuse("model.num_heads", c.model.num_heads, f"must divide d_model = {c.model.d_model}")
+    if c.train.warmup_ratio and c.train.warmup_steps:
+        remedy = f"give one warm-up: set it or warmup_ratio = {c.train.warmup_ratio} to 0"
+        _refuse("train.warmup_steps", c.train.warmup_steps, remedy)
     if c.model.dtype not in ("float32", "bfloat16"):
         _refuse("model.dtype", c.model.dtype, "use 'float32' or 'bfloat16'")
 
@@ -99,13 +109,15 @@ def _check_numbers(c: ConfigDict) -> None:
         "model.num_layers model.d_model model.num_heads model.seq_len model.embedding_std "
         "train.batch_size train.peak_lr train.clip_norm train.eval_every_tokens "
         "study.base_seeds study.perturbed_seeds study.samples execute.slots "
-        "study.max_epochs"
+        "study.max_epochs mesh.fsdp mesh.tensor train.accumulation"
     )
     for field in positive.split():
         if not _value(c, field) > 0:
             _refuse(field, _value(c, field), "must be above 0")
     bounds: dict[str, tuple[Callable[[float], bool], str]] = {
         "train.warmup_ratio": (lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
+        "train.warmup_steps": (lambda x: x >= 0, "must be 0 or more"),
+        "execute.population": (lambda x: x >= 0, "must be 0 (measured) or more"),
         "train.weight_decay": (lambda x: x >= 0, "must be 0 or more"),
         "train.checkpoint_seconds": (lambda x: x >= 0, "must be 0 or more"),
         "study.factor": (lambda x: x > 1, "must be above 1"),

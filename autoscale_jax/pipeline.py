@@ -44,6 +44,9 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
             config.execute.slots,
             config.train.checkpoint_seconds,
             progress.update,
+            config.mesh.fsdp,
+            config.mesh.tensor,
+            config.execute.population,
         )
         measure(study, study.method.ask, execute, progress, study.planned_verification())
         progress.say("fitting laws, extrapolating")

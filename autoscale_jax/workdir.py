@@ -12,12 +12,14 @@ from ml_collections import ConfigDict
 
 from autoscale_jax.specs import BadInput
 
+WHERE = ("execute.", "mesh.", "train.accumulation", "train.checkpoint_seconds", "model.remat")
+
 
 def claim(workdir: Path, config: ConfigDict) -> None:
     """Make `workdir` this study's: create it, check that it is writable, record the config.
 
-    A folder that another config wrote is refused with the difference; `config.execute` says where
-    a study runs, not what it is, and may change. Raises `BadInput`.
+    A folder that another config wrote is refused with the difference; fields that say where a
+    study runs, not what it is (`WHERE`), may change. Raises `BadInput`.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -27,7 +29,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
         raise BadInput(
             f"--workdir = {workdir}: cannot be written ({error.strerror}); give another folder"
         ) from error
-    settings = flat({k: v for k, v in config.to_dict().items() if k != "execute"})
+    settings = {k: v for k, v in flat(config.to_dict()).items() if not k.startswith(WHERE)}
     record = workdir / "config.json"
     if record.exists():
         _refuse_other(record, settings)

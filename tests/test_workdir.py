@@ -13,6 +13,7 @@ def test_the_same_config_may_come_back(tmp_path):
     claim(tmp_path / "new" / "study", default_config())
     again = default_config()
     again.execute.slots = 7  # where it runs, not what it is
+    again.mesh.fsdp, again.train.accumulation = 8, 2  # so is what gives it the memory it needs
     claim(tmp_path / "new" / "study", again)
 
 

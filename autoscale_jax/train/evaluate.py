@@ -72,7 +72,8 @@ class Evaluate:
     def __call__(self, params: Any) -> np.ndarray:
         count = len(jax.tree.leaves(params)[0])
         total_losses = _make_total_losses(self._recipe, self._mesh, count, len(self.names))
-        totals = [total_losses(params, *held_out) for held_out in self._stream()]
+        with jax.set_mesh(self._mesh):  # which the models ask for
+            totals = [total_losses(params, *held_out) for held_out in self._stream()]
         return np.sum([np.asarray(total, np.float64) for total in totals], 0) / self._count_E
 
     def _stream(self) -> Iterator[tuple[Batch, jax.Array]]:

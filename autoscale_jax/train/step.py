@@ -70,7 +70,12 @@ def make_init(recipe: Recipe, mesh: Mesh, count: int = 1) -> Callable[[Sequence[
     """`seed_K -> fresh state` on the mesh; the same seed gives the same parameters."""
     init = over_models(functools.partial(_init_one, recipe), count)
     compiled = jax.jit(init, out_shardings=state_shardings(recipe, mesh))
-    return lambda seed_K: compiled(np.asarray(seed_K, np.uint32))
+
+    def start(seed_K: Sequence[int]) -> TrainState:
+        with jax.set_mesh(mesh):
+            return compiled(np.asarray(seed_K, np.uint32))
+
+    return start
 
 
 def lower_train_chunk(recipe: Recipe, mesh: Mesh, count: int = 1) -> jax.stages.Lowered:
@@ -106,12 +111,13 @@ def lower_train_chunk(recipe: Recipe, mesh: Mesh, count: int = 1) -> jax.stages.
     state = jax.eval_shape(init, jax.ShapeDtypeStruct((count,), jnp.uint32))
     shape = (steps, count, recipe.accumulation, rows, recipe.model.seq_len)
     kinds = {"inputs": jnp.int32, "targets": jnp.int32, "weight": jnp.float32}
-    return jitted.lower(
-        state,
-        jax.ShapeDtypeStruct((count,), jnp.float32),
-        {name: jax.ShapeDtypeStruct(shape, kind) for name, kind in kinds.items()},
-        jax.ShapeDtypeStruct((), jnp.int32),
-    )
+    with jax.set_mesh(mesh):  # which the models ask for
+        return jitted.lower(
+            state,
+            jax.ShapeDtypeStruct((count,), jnp.float32),
+            {name: jax.ShapeDtypeStruct(shape, kind) for name, kind in kinds.items()},
+            jax.ShapeDtypeStruct((), jnp.int32),
+        )
 
 
 @functools.cache
