@@ -18,6 +18,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from autoscale_jax import fit
+from autoscale_jax.fit.law import Points, fit_law, predict
+from autoscale_jax.fit.noise import noise_of
+from autoscale_jax.fit.selection import NAMES, losses, own_domains
 from autoscale_jax.specs import RunArrays
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "runs"
@@ -34,7 +37,7 @@ OVERALL = {
     "arxiv": 0.101852, "uspto_backgrounds": 0.028549,
 }  # fmt: skip
 STEP = 4096 * 256  # tokens
-EARLY = (10000, 13000, 16000, 20000)  # steps from which 30,000 is predicted
+EARLY, LAST = (10000, 13000, 16000, 20000), 30000  # steps to learn from, and to predict
 EXTREME = "207"  # the run that the source's own code leaves out
 Rows = list[dict[str, Any]]
 
@@ -146,9 +149,6 @@ def laws_and_selection(
     train: RunArrays, tokens_RxK: np.ndarray, out: dict[str, np.ndarray], v_E: Any
 ) -> tuple[fit.Selection, dict[str, float]]:
     """Each law alone and `fit.select`'s choice, as predicted losses; seconds of each."""
-    from autoscale_jax.fit.noise import noise_of
-    from autoscale_jax.fit.selection import NAMES, losses, own_domains
-
     noise, seconds = noise_of(train, own_domains(train)), {}
     for name in NAMES:
         began = time.perf_counter()
@@ -162,60 +162,109 @@ def laws_and_selection(
     return chosen, seconds
 
 
+NESTED = "data mixing, nested"
+
+
+def points_of(runs: RunArrays, size_R: np.ndarray) -> Points:
+    return Points(runs.tokens_RxK, runs.loss_RxE, np.full(runs.loss_RxE.shape, 0.01), size_R)
+
+
+def nested(points: Points, own_E: np.ndarray, tokens_RxK: np.ndarray, size: float) -> np.ndarray:
+    """Losses at one scale by the paper's nesting of step, size and mixing laws."""
+    total = float(tokens_RxK.sum(1).mean())
+    return predict(fit.fit_nested(points, own_E, tokens=total, size=size), tokens_RxK)
+
+
+class Checkpoints:
+    """One table of Data Mixing Laws: runs by model size and step, and the overall loss."""
+
+    def __init__(self, name: str) -> None:
+        rows = [r for r in read(name) if r["run"] != EXTREME]
+        self.rows = [r for r in rows if all(v != "" for v in r.values())]
+        self.v_E = np.array([OVERALL[c[5:]] for c in rows[0] if c.startswith("loss_")])
+        self.v_E /= self.v_E.sum()
+
+    def at(self, size: str, steps: tuple[int, ...], names: tuple[str, ...] = ()) -> RunArrays | None:
+        """Checkpoints of these runs (all, where none are named) at these steps."""
+        mine = [r for r in self.rows if r["model_size"] == size and int(r["step"]) in steps]
+        mine = [r for r in mine if not names or r["run"] in names]
+        return arrays_of(mine, [float(int(r["step"]) * STEP) for r in mine]) if mine else None
+
+    def miss(self, loss_RxE: np.ndarray, truth: RunArrays) -> float:
+        return float(np.abs((loss_RxE - truth.loss_RxE) @ self.v_E).mean())
+
+
 def mixing_laws(name: str, splits: int) -> Rows:
     """A quarter of the mixtures held out at 70M, 30k steps; then 20k -> 30k; then 70M -> 160M."""
-    rows = [r for r in read(name) if r["run"] != EXTREME and all(v != "" for v in r.values())]
-
-    def at(size: str, step: int) -> RunArrays:
-        mine = [r for r in rows if r["model_size"] == size and int(r["step"]) == step]
-        return arrays_of(mine, [float(step * STEP)] * len(mine))
-
-    final = at("70M", 30000)
-    v_E = np.array([OVERALL[n] for n in final.eval_domains])
-    v_E = v_E / v_E.sum()
+    table = Checkpoints(name)
+    final, large = table.at("70M", (LAST,)), table.at("160M", (LAST,))
+    assert final is not None
     error: dict[str, list[float]] = {}
     later: dict[str, list[float]] = {}
     for split in range(splits):
         order = np.random.default_rng(split).permutation(len(final.names_R))
         held, kept = np.split(order, [round(len(order) / 4)])
-        test, predictions = take(final, held), {}
-        laws_and_selection(take(final, kept), test.tokens_RxK, predictions, v_E)
-        for law, loss_RxE in predictions.items():
-            error.setdefault(law, []).append(np.abs((loss_RxE - test.loss_RxE) @ v_E).mean())
-        # Trained to 20k steps on the kept mixtures, judged at 30k steps on the held-out ones.
-        names = {final.names_R[i] for i in kept}
-        early = [r for r in rows if r["model_size"] == "70M" and r["run"] in names]
-        early = [r for r in early if int(r["step"]) in EARLY]
-        seen = arrays_of(early, [float(int(r["step"]) * STEP) for r in early])
-        if split < 3:
-            predictions = {}
-            laws_and_selection(seen, test.tokens_RxK, predictions, v_E)
-            for law, loss_RxE in predictions.items():
-                miss = np.abs((loss_RxE - test.loss_RxE) @ v_E).mean()
-                later.setdefault(law, []).append(miss)
-    out: Rows = [
-        {
-            "law": law,
-            "overall MAE": round(float(np.mean(error[law])), 4),
-            "20k->30k MAE": round(float(np.mean(later[law])), 4),
-        }
-        for law in error
-    ]
-    large = at("160M", 30000) if any(r["model_size"] == "160M" for r in rows) else None
+        test, found = take(final, held), {}
+        laws_and_selection(take(final, kept), test.tokens_RxK, found, table.v_E)
+        for law, loss_RxE in found.items():
+            error.setdefault(law, []).append(table.miss(loss_RxE, test))
+        if split < 3:  # trained to 20k steps on the kept mixtures, judged on the others at 30k
+            seen = table.at("70M", EARLY, tuple(final.names_R[i] for i in kept))
+            assert seen is not None
+            found = {}
+            laws_and_selection(seen, test.tokens_RxK, found, table.v_E)
+            points = points_of(seen, np.ones(len(seen.names_R)))
+            found[NESTED] = nested(points, own_domains(seen), test.tokens_RxK, 1.0)
+            for law, loss_RxE in found.items():
+                later.setdefault(law, []).append(table.miss(loss_RxE, test))
+    out: Rows = []
+    for law in later:
+        row: dict[str, Any] = {"law": law, "overall MAE": "", "s.e.": ""}
+        if law in error:
+            row["overall MAE"] = round(float(np.mean(error[law])), 4)
+            row["s.e."] = round(float(np.std(error[law]) / np.sqrt(splits)), 4)
+        out.append(row | {"20k->30k MAE": round(float(np.mean(later[law])), 4)})
     if large is not None:
-        predictions = {}
-        laws_and_selection(final, large.tokens_RxK, predictions, v_E)
-        truth_R = large.loss_RxE @ v_E
-        for row in out:
-            overall_R = predictions[row["law"]] @ v_E
+        larger(table, final, large, out)
+    return out
+
+
+def larger(table: Checkpoints, final: RunArrays, large: RunArrays, out: Rows) -> None:
+    """70M -> 160M: ranking and regret by 70M alone; losses with the size laws of half the mixtures.
+
+    The size laws see every 70M checkpoint up to 20k steps and those of half the 160M runs; they are
+    judged on the other half at 30k steps.
+    """
+    found: dict[str, np.ndarray] = {}
+    laws_and_selection(final, large.tokens_RxK, found, table.v_E)
+    order = np.random.default_rng(0).permutation(len(large.names_R))
+    held, kept = np.array_split(order, 2)
+    test, names = take(large, held), tuple(large.names_R[i] for i in kept)
+    small, seen = table.at("70M", EARLY), table.at("160M", EARLY, names)
+    assert small is not None and seen is not None
+    both = np.vstack([small.tokens_RxK, seen.tokens_RxK])
+    loss_RxE = np.vstack([small.loss_RxE, seen.loss_RxE])
+    size_R = np.repeat([1.0, 160 / 70], [len(small.names_R), len(seen.names_R)])
+    points = Points(both, loss_RxE, np.full(loss_RxE.shape, 0.01), size_R)
+    own_E = own_domains(small)
+    joint = fit_law(fit.LAWS["data mixing"], points, own_E).fitted
+    sized = {
+        "data mixing": predict(joint, test.tokens_RxK, np.full(len(held), 160 / 70)),
+        NESTED: nested(points, own_E, test.tokens_RxK, 160 / 70),
+    }
+    truth_R = large.loss_RxE @ table.v_E
+    for row in out:
+        if row["law"] in found:
+            overall_R = found[row["law"]] @ table.v_E
             row["160M rho"] = round(float(spearmanr(overall_R, truth_R).statistic), 3)
             row["160M regret"] = round(float(truth_R[overall_R.argmin()] - truth_R.min()), 4)
-    return out
+        if row["law"] in sized:
+            row["160M MAE"] = round(table.miss(sized[row["law"]], test), 4)
 
 
 def show(title: str, rows: Rows) -> None:
     print(f"\n{title}")
-    columns = list(rows[0])
+    columns = list(dict.fromkeys(c for row in rows for c in row))
     width = {c: max(len(c), *(len(str(r.get(c, ""))) for r in rows)) for c in columns}
     print("  ".join(c.rjust(width[c]) for c in columns))
     for row in rows:

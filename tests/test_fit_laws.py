@@ -58,6 +58,32 @@ def test_a_law_predicts_its_own_world_beyond_the_data(name):
     assert np.abs(predict(found.fitted, beyond) - predict(law, beyond)).max() < 0.03
 
 
+def test_nested_data_mixing_laws_recover_a_nested_world():
+    """Steps and size each take off a term whose amplitude depends on the mixture."""
+    rng = np.random.default_rng(0)
+    w_MxK, t_ExK = rng.dirichlet(np.ones(K), 14), np.array([[-2, 0, 0.5], [0, -1.5, 0], [0.3, 0, -1]])
+
+    def loss(w, n, size):
+        mixed = 0.3 * np.exp(w @ t_ExK.T)
+        return 2 + mixed + (0.2 + mixed) * n**-0.5 + 0.5 * mixed * size**-0.4
+
+    rows = [(w, n, s) for w in w_MxK for n in (1, 1.5, 2.0, 3.0) for s in (1.0, 2.0, 4.0, 8.0)]
+    tokens = np.array([w * n for w, n, _ in rows]) * 1e6
+    losses = np.array([loss(*row) for row in rows])
+    size_R = np.array([s for _, _, s in rows])
+    points = Points(tokens, losses, np.full(losses.shape, 1e-4), size_R)
+    found = fit.fit_nested(points, OWN_E, tokens=1e7, size=20.0)
+    new = rng.dirichlet(np.ones(K), 5)
+    error = predict(found, new * 1e7) - loss(new, 10.0, 20.0)
+    # The truth's law is additive in steps and size, so extrapolating in turn is exact but for the
+    # exponents' priors; staying at the largest run would miss by more than .05.
+    assert np.abs(error).max() < 0.005
+    assert np.abs(loss(new, 3.0, 8.0) - loss(new, 10.0, 20.0)).max() > 0.05
+    one = points._replace(size_R=np.ones(len(rows)))
+    with pytest.raises(BadInput, match="model size: no mixture has runs at two, and none at 20"):
+        fit.fit_nested(one, OWN_E, tokens=1e7, size=20.0)
+
+
 def test_left_out_losses_have_no_influence():
     world = effective_world(np.random.default_rng(0), K)
     tokens = ddo_tokens(K, (1e5, 4e5), 1)
@@ -84,20 +110,62 @@ def test_too_few_runs_and_bad_losses_are_named():
         fit_law(law, Points(tokens, loss, np.ones_like(loss), np.ones(len(loss))), OWN_E)
 
 
-def test_a_process_interpolates_and_is_differentiable():
+posterior = jax.jit(lambda process, tokens, size: process.posterior(tokens, size))
+
+
+@pytest.fixture(scope="module")
+def process():
+    """A world, tokens of 30 mixtures, each run twice at other sizes, and the process fitted."""
     rng = np.random.default_rng(0)
     world = effective_world(rng, K)
-    tokens = rng.dirichlet(np.ones(K), 60) * 1e6
-    loss = world.loss(tokens)
-    points = Points(tokens, loss, np.full(loss.shape, 0.002), np.ones(60))
-    process = fit.fit_gp(points)
-    new = rng.dirichlet(np.full(K, 3.0), 20) * 1e6
+    tokens = np.tile(rng.dirichlet(np.ones(K), 30) * 1e6, (2, 1))
+    size_R = np.repeat([1.0, 4.0], 30)
+    loss = world.loss(tokens) - 0.1 * np.log(size_R)[:, None]
+    fitted = fit.fit_gp(Points(tokens, loss, np.full(loss.shape, 0.002), size_R))
     with scope():
-        process = jax.tree.map(jnp.asarray, process)
-        error = np.asarray(process.predict(jnp.asarray(new))) - world.loss(new)
-        slope = jax.grad(lambda t: process.predict(t)[0])(jnp.full(K, 3e5))
-    assert np.sqrt((error**2).mean()) < 0.1 * loss.std()
+        return world, tokens, jax.tree.map(jnp.asarray, fitted)
+
+
+def test_a_process_interpolates_in_mixture_and_size(process):
+    world, _, fitted = process
+    new = np.random.default_rng(1).dirichlet(np.full(K, 3.0), 20) * 1e6
+    with scope():
+        mean, cov = map(np.asarray, posterior(fitted, jnp.asarray(new), 2.0))
+        slope = jax.jit(jax.grad(lambda t: fitted.predict(t)[0]))(jnp.full(K, 3e5))
+    error = mean - (world.loss(new) - 0.1 * np.log(2.0))
+    sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2)).T
+    assert np.sqrt((error**2).mean()) < 0.1 * world.loss(new).std()
+    assert np.abs(error / sd).mean() < 2
     assert np.isfinite(slope).all()
+
+
+def test_functions_drawn_from_a_process_have_its_mean_and_covariance(process):
+    _, tokens, fitted = process
+    far = np.array([[0.9, 0.05, 0.05], [0.8, 0.15, 0.05], [0.1, 0.1, 0.8]]) * 3e6
+    with scope():
+        query = jnp.asarray(np.vstack([tokens[:1], far]))
+        mean, cov = map(np.asarray, posterior(fitted, query, 1.0))
+        drawn = jax.tree.map(jnp.asarray, fit.draw(fitted, 1000))
+        values = jax.jit(jax.vmap(lambda i: drawn.sample(i).predict(query)))(jnp.arange(1000))
+    sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2)).T
+    z = (np.asarray(values) - mean) / sd
+    np.testing.assert_allclose(z.mean(0), 0, atol=0.2)
+    np.testing.assert_allclose(z.std(0), 1, rtol=0.2)
+    for e in range(K):
+        truth = cov[e] / np.sqrt(np.outer(np.diag(cov[e]), np.diag(cov[e])))
+        np.testing.assert_allclose(np.corrcoef(z[:, :, e].T), truth, atol=0.2)
+
+
+def test_runs_that_repeat_each_other_do_not_break_a_process():
+    rng = np.random.default_rng(0)
+    tokens = np.repeat(rng.dirichlet(np.ones(K), 6) * 1e6, 5, axis=0)
+    loss = effective_world(rng, K).loss(tokens)
+    points = Points(tokens, loss, np.full(loss.shape, 1e-9), np.ones(30))
+    with scope():
+        fitted = jax.tree.map(jnp.asarray, fit.fit_gp(points))
+        mean, cov = posterior(fitted, jnp.asarray(tokens), 1.0)
+    np.testing.assert_allclose(mean, loss, atol=0.01)
+    assert np.isfinite(cov).all()
 
 
 def test_budgets_and_replicates_are_recognised():

@@ -46,6 +46,7 @@ from autoscale_jax.fit.extrapolation import (
 )
 from autoscale_jax.fit.gp import GaussianProcess, fit_gp
 from autoscale_jax.fit.gp_samples import ProcessSamples, draw
+from autoscale_jax.fit.nested import fit_nested
 from autoscale_jax.fit.next_run import NextRun, next_run
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
@@ -79,6 +80,7 @@ __all__ = [
     "extrapolate",
     "extrapolate_scales",
     "fit_gp",
+    "fit_nested",
     "fit_power_law",
     "matched_pools",
     "next_run",

@@ -164,6 +164,7 @@ def fit_law(
     samples: int = 0,
     correlation: float = 0.0,
     seed: int = 0,
+    fewest: int = 4,
 ) -> LawFit:
     """Fit a law to runs of any budgets: multi-start, bounded, ridged, pooled; with S samples.
 
@@ -173,9 +174,9 @@ def fit_law(
     noise between evaluation domains. Noise sds are inflated where the law misfits beyond them.
 
     Raises:
-      BadInput: a loss or token count that is not finite, or fewer runs than the law needs.
+      BadInput: a loss or token count that is not finite, or fewer than `fewest` runs.
     """
-    _check(law, points)
+    _check(law, points, fewest)
     problem = law.init(points, own_E)
     e, t, p = problem.starts_ExTxP.shape
     loss_ExR = points.loss_RxE.T
@@ -281,7 +282,7 @@ def _jacobians(law: Law, theta_ExP: Any, x_RxK: Any, size_R: Any) -> Any:
     return jax.vmap(one, in_axes=(0, None, None))(theta_ExP, x_RxK, size_R)
 
 
-def _check(law: Law, points: Points) -> None:
+def _check(law: Law, points: Points, fewest: int) -> None:
     for r, c in np.argwhere(~np.isfinite(points.tokens_RxK) | (points.tokens_RxK < 0)):
         value = points.tokens_RxK[r, c]
         raise BadInput(f"row {r}, domain {c}: tokens = {value}: give 0 or more")
@@ -290,5 +291,5 @@ def _check(law: Law, points: Points) -> None:
         value = points.loss_RxE[r, c]
         raise BadInput(f"row {r}, loss {c} = {value}: leave out runs that diverged or failed")
     rows = int(used.any(1).sum())
-    if rows < 4:
-        raise BadInput(f"{rows} runs are too few for the {law.name} law: give 4 at least")
+    if rows < fewest:
+        raise BadInput(f"{rows} runs are too few for the {law.name} law: give {fewest} at least")

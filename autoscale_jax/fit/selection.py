@@ -136,7 +136,10 @@ def losses(law: Averaged | FittedLaw | GaussianProcess, tokens_RxK: np.ndarray) 
     """(R, E) predicted losses at token counts, in float64, outside of a trace."""
     with scope():
         law = jax.tree.map(lambda v: jnp.asarray(v, dtype=float), law)
-        return np.asarray(law.predict(jnp.asarray(tokens_RxK, dtype=float)))
+        return np.asarray(_predict(law, jnp.asarray(tokens_RxK, dtype=float)))
+
+
+_predict = jax.jit(lambda law, tokens_RxK: law.predict(tokens_RxK))
 
 
 def _folds(points: Points) -> tuple[list[np.ndarray], str]:

@@ -17,8 +17,13 @@ from autoscale_jax.fit.simplex import bounds_of
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunArrays
 
-# Laws that are compared by default; each costs some seconds of compilation.
-CANDIDATES = ("effective data", "effective data, little transfer", "additive power")
+# Laws that are compared by default: the three of one form share their compiled programs.
+CANDIDATES = (
+    "effective data",
+    "effective data, little transfer",
+    "effective data, saturating",
+    "additive power",
+)
 FAR = 1.5  # targets beyond this multiple of a table's one budget are extrapolation
 
 
