@@ -1,48 +1,79 @@
 """The models' contract: parameters, their axes and counts, FLOPs, the padded vocabulary."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from autoscale_jax import models
-from autoscale_jax.models import GPT2Config, gpt2
+from autoscale_jax.models import bert, gpt2, layers
+from autoscale_jax.specs import BadInput
 
-SMALL = GPT2Config(vocab_size=131, seq_len=12, num_layers=2, d_model=16, num_heads=2)
-MODELS = {"gpt2": SMALL}
+SMALL = {"seq_len": 12, "num_layers": 2, "d_model": 16, "num_heads": 2}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=["gpt2", "bert"])
 def model(request):
     """A small config of each architecture, and its fresh parameters."""
-    config = MODELS[request.param]
-    return config, models.init(config, jax.random.key(0))
+    config = models.make_config(request.param, 131, **SMALL)
+    return config, fresh(config)
+
+
+def fresh(config):
+    return jax.jit(models.init, static_argnums=0)(config, jax.random.key(0))
 
 
 def tokens_of(config, rows=1):
     return jax.random.randint(jax.random.key(1), (rows, config.seq_len), 0, config.vocab_size)
 
 
-def reaches(config, params):
-    """[L, L]: whether the logits at t depend on the position embedding at s, by gradients."""
+def test_gpt2_sees_no_future_and_bert_sees_all(model):
+    """d logits[t] / d position embedding[s] is zero where s > t in GPT-2, nowhere in BERT."""
+    config, params = model
     tokens = tokens_of(config)
 
-    def summed(wpe):
-        return (models.logits(config, params | {"wpe": wpe}, tokens)[0] ** 2).sum(-1)
+    @jax.jit
+    def jacobian(wpe):
+        def summed(wpe):
+            return (models.logits(config, params | {"wpe": wpe}, tokens)[0] ** 2).sum(-1)
 
-    return np.abs(jax.jacobian(summed)(params["wpe"])).sum(-1) > 0
+        return jax.jacobian(summed)(wpe)
+
+    reaches_LxL = np.abs(jacobian(params["wpe"])).sum(-1) > 0
+    all_LxL = np.ones_like(reaches_LxL)
+    expected = np.tril(all_LxL) if isinstance(config, models.GPT2Config) else all_LxL
+    np.testing.assert_array_equal(reaches_LxL, expected)
 
 
-def test_gpt2_sees_no_future():
-    """d logits[t] / d position embedding[s] is zero exactly where s > t, and only there."""
-    reaches_LxL = reaches(SMALL, models.init(SMALL, jax.random.key(0)))
-    np.testing.assert_array_equal(reaches_LxL, np.tril(np.ones_like(reaches_LxL)))
+def test_what_pads_the_vocabulary_is_never_predicted_nor_trained(model):
+    """However large its rows: no loss, no gradient; it takes 1 of 132 rows, 175 of GPT-2's."""
+    config, params = model
+    assert config.padded_vocab_size == 132
+    assert dataclasses.replace(config, vocab_size=50257).padded_vocab_size == 197 * 256
+    tokens = tokens_of(config)
+
+    @jax.jit
+    def loss_and_gradient(wte):
+        def mean(wte):
+            return models.token_losses(config, params | {"wte": wte}, tokens, tokens).mean()
+
+        return jax.value_and_grad(mean)(wte)
+
+    loss, gradient = loss_and_gradient(params["wte"])
+    wild_loss, wild_gradient = loss_and_gradient(params["wte"].at[131:].set(1e3))
+    assert loss == wild_loss
+    for each in (gradient, wild_gradient):
+        assert np.abs(each[:131]).min(-1).max() > 0
+        assert not np.abs(each[131:]).any()
 
 
 def test_first_loss_is_that_of_a_uniform_guess(model):
     config, params = model
     tokens = tokens_of(config, rows=8)
     loss_BxL = models.token_losses(config, params, tokens, tokens[:, ::-1])
+    assert loss_BxL.dtype == np.float32
     np.testing.assert_allclose(loss_BxL.mean(), np.log(config.vocab_size), rtol=0.02)
 
 
@@ -58,10 +89,14 @@ def test_every_axis_of_every_parameter_has_a_name(model):
         "heads": config.num_heads,
         "kv": config.d_model // config.num_heads,
         "mlp": 4 * config.d_model,
+        "segment": 2,
     }
-    named = jax.tree.map(lambda p, axes: p.shape == tuple(size[a] for a in axes), params,
-                         models.logical_axes(config))  # fmt: skip
-    assert all(jax.tree.leaves(named)), named
+    fits = jax.tree.map(
+        lambda p, axes: p.shape == tuple(size[name] for name in axes),
+        params,
+        models.logical_axes(config),
+    )
+    assert all(jax.tree.leaves(fits)), fits
 
 
 def test_matrices_are_what_weight_decay_acts_on(model):
@@ -72,27 +107,70 @@ def test_matrices_are_what_weight_decay_acts_on(model):
         assert is_matrix == (not ("bias" in name or "scale" in name))
 
 
-def test_flops_agree_with_the_compiler(model):
-    """Forward FLOPs are a third of training's; XLA counts the forward pass within 5%."""
-    config = GPT2Config(vocab_size=512, seq_len=128, num_layers=2, d_model=64, num_heads=4)
-    tokens = jnp.zeros((4, 128), jnp.int32)
-    params = models.init(config, jax.random.key(0))
-    compiled = jax.jit(lambda p, t: models.logits(config, p, t)).lower(params, tokens).compile()
-    per_token = compiled.cost_analysis()["flops"] / tokens.size
-    assert per_token == pytest.approx(models.flops_per_token(config) / 3, rel=0.05)
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_flops_agree_with_the_compiler(name):
+    """XLA counts 3% more or less, forward and with the backward pass (layers unrolled)."""
+    config = models.make_config(name, 512, seq_len=128, num_layers=2, d_model=512, num_heads=4)
+    tokens = jax.ShapeDtypeStruct((4, 128), jnp.int32)
+    params = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
+
+    def counted(function):
+        compiled = jax.jit(function).lower(params, tokens).compile()
+        return compiled.cost_analysis()["flops"] / tokens.size
+
+    forward = counted(lambda p, t: models.logits(config, p, t))
+    training = counted(jax.grad(lambda p, t: models.token_losses(config, p, t, t).mean()))
+    assert forward == pytest.approx(models.flops_per_token(config) / 3, rel=0.03)
+    assert training == pytest.approx(models.flops_per_token(config), rel=0.03)
 
 
 @pytest.mark.parametrize(
-    ("size", "parameters"),
+    ("name", "size", "parameters"),
     [
-        ("small", 124_439_808),
-        ("medium", 354_823_168),
-        ("large", 774_030_080),
-        ("xl", 1_557_611_200),
+        ("gpt2", "small", 124_439_808),
+        ("gpt2", "medium", 354_823_168),
+        ("gpt2", "large", 774_030_080),
+        ("gpt2", "xl", 1_557_611_200),
+        ("bert", "base", 109_514_298),
     ],
 )
-def test_sizes_are_those_of_hugging_face(size, parameters):
-    config = GPT2Config(50257, 1024, **gpt2.SIZES[size])
+def test_sizes_are_those_of_hugging_face(name, size, parameters):
+    """Ours, without what pads the vocabulary; and without the embeddings."""
+    module, tokens, length = {"gpt2": (gpt2, 50257, 1024), "bert": (bert, 30522, 512)}[name]
+    config = models.make_config(name, tokens, seq_len=length, **module.SIZES[size])
     assert models.num_parameters(config) == parameters
-    embeddings = (50257 + 1024) * config.d_model
+    embeddings = (tokens + length + 2 * (name == "bert")) * config.d_model
     assert models.num_parameters(config, embeddings=False) == parameters - embeddings
+    untied = dataclasses.replace(config, tie_embeddings=False)
+    assert models.num_parameters(untied) == parameters + tokens * config.d_model
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "llama"}, "config.model.name = 'llama': use one of gpt2, bert"),
+        ({"name": "gpt2", "vocab_size": 130}, "130: smaller than the tokeniser's 131; raise it"),
+    ],
+)
+def test_bad_models(fields, message):
+    with pytest.raises(BadInput, match=message):
+        models.make_config(tokens=131, **fields)
+
+
+def test_remat_and_the_loop_over_layers_change_no_number(monkeypatch):
+    """Gradients of layers one by one, and in a loop with each kind of rematerialisation."""
+    config = models.make_config("gpt2", 131, **SMALL)
+    params, tokens = fresh(config), tokens_of(config)
+
+    def gradient(remat):
+        def mean(params):
+            other = dataclasses.replace(config, remat=remat)
+            return models.token_losses(other, params, tokens, tokens[:, ::-1]).mean()
+
+        return jax.jit(jax.grad(mean))(params)
+
+    one_by_one = gradient("none")
+    monkeypatch.setattr(layers, "UNROLLED", 0)
+    for remat in ("none", "dots", "full"):
+        for a, b in zip(*map(jax.tree.leaves, (one_by_one, gradient(remat))), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)

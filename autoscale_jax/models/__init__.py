@@ -1,6 +1,7 @@
 """The language models that studies train: functions of a config and a parameter pytree.
 
-Everything that trains, evaluates or shards goes through these, whatever the architecture.
+Everything that trains, evaluates or shards goes through these, whatever the architecture. On more
+than one device, call what uses them inside `with jax.set_mesh(mesh)`: see `sharding`.
 """
 
 from __future__ import annotations
@@ -8,95 +9,121 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from autoscale_jax.models import layers
+from autoscale_jax.models import layers, loss, sharding
+from autoscale_jax.models.bert import Bert, BertConfig
 from autoscale_jax.models.gpt2 import GPT2, GPT2Config
+from autoscale_jax.specs import BadInput
 
 __all__ = [
+    "BertConfig",
     "GPT2Config",
     "ModelConfig",
     "flops_per_token",
     "init",
     "logical_axes",
     "logits",
+    "make_config",
     "matrices",
     "num_parameters",
     "token_losses",
 ]
 
-ModelConfig = GPT2Config
+ModelConfig = GPT2Config | BertConfig
+CONFIGS: dict[str, type[ModelConfig]] = {"gpt2": GPT2Config, "bert": BertConfig}
+
+
+def make_config(name: str, tokens: int, vocab_size: int | None = None, **fields: Any) -> Any:
+    """The config of an architecture, "gpt2" or "bert", for texts of `tokens` different tokens.
+
+    vocab_size: rows of the model's vocabulary, by default as many; fewer are refused.
+    """
+    if name not in CONFIGS:
+        raise BadInput(f"config.model.name = {name!r}: use one of {', '.join(CONFIGS)}")
+    if vocab_size is not None and vocab_size < tokens:
+        raise BadInput(
+            f"config.model.vocab_size = {vocab_size}: smaller than the tokeniser's {tokens}; "
+            "raise it, or leave it out"
+        )
+    return CONFIGS[name](vocab_size=vocab_size or tokens, **fields)
+
+
+def _module(config: ModelConfig) -> nn.Module:
+    return Bert(config) if isinstance(config, BertConfig) else GPT2(config)
 
 
 def init(config: ModelConfig, key: jax.Array) -> Any:
     """Fresh parameters, a pytree of float32 arrays."""
-    plain = dataclasses.replace(config, attention="xla", remat="none")  # shapes do not depend on it
-    return GPT2(plain).init(key, jnp.zeros((1, config.seq_len), jnp.int32))["params"]
+    plain = dataclasses.replace(config, attention="xla", remat="none")  # the same parameters
+    inputs_BxL = jnp.zeros((sharding.ways(*sharding.ROWS), config.seq_len), jnp.int32)
+    return _module(plain).init(key, inputs_BxL)["params"]
+
+
+def _apply(config: ModelConfig, params: Any, inputs_BxL: jax.Array) -> Any:
+    """States [B, L, D], matrix [V, D] and bias [V] or None of the output layer, V padded."""
+    return _module(config).apply({"params": params}, inputs_BxL)
 
 
 def logits(config: ModelConfig, params: Any, inputs_BxL: jax.Array) -> jax.Array:
     """Scores of every token of the vocabulary at every position, [B, L, V] float32."""
-    x_BxLxD, head_VxD, bias_V = GPT2(config).apply({"params": params}, inputs_BxL)
-    scores = jnp.einsum("bld,vd->blv", x_BxLxD, head_VxD.astype(x_BxLxD.dtype))
-    scores = scores.astype(jnp.float32)[..., : config.vocab_size]
-    return scores if bias_V is None else scores + bias_V[: config.vocab_size]
+    x_BxLxD, head_VxD, bias_V = _apply(config, params, inputs_BxL)
+    return loss.logits(x_BxLxD, head_VxD, bias_V, config.vocab_size)[..., : config.vocab_size]
 
 
 def token_losses(
     config: ModelConfig, params: Any, inputs_BxL: jax.Array, targets_BxL: jax.Array
 ) -> jax.Array:
     """Cross-entropy of each position's target, [B, L] nats, float32."""
-    return optax.softmax_cross_entropy_with_integer_labels(
-        logits(config, params, inputs_BxL), targets_BxL
-    )
+    x_BxLxD, head_VxD, bias_V = _apply(config, params, inputs_BxL)
+    return loss.cross_entropy(x_BxLxD, head_VxD, bias_V, targets_BxL, config.vocab_size)
 
 
-def _abstract(config: ModelConfig) -> Any:
+def _shapes(config: ModelConfig) -> Any:
     return jax.eval_shape(lambda: init(config, jax.random.key(0)))
 
 
 def logical_axes(config: ModelConfig) -> Any:
     """A tuple of axis names for each parameter, in a pytree like the parameters'.
 
-    "vocab", "embed", "mlp", "heads", "qkv" (query, key, value), "kv" (within a head), "position",
-    "norm" (vectors as wide as the model), and "layers", always first, for what is stacked.
+    "layers", always first, of what is stacked; "vocab", "embed" (the model's width in matrices),
+    "norm" (the same in vectors), "mlp", "heads", "kv" (within a head), "qkv" (query, key, value),
+    "position", "segment".
     """
-    return layers.axes_of(_abstract(config))
+    return jax.tree_util.tree_map_with_path(lambda path, _: layers.axes(path), _shapes(config))
 
 
 def matrices(config: ModelConfig) -> Any:
     """Which parameters are matrices, embeddings included: False for biases and norms' scales."""
-
-    def is_matrix(path: Any, _: Any) -> bool:
-        return path[-1].key not in ("bias", "scale")
-
-    return jax.tree_util.tree_map_with_path(is_matrix, _abstract(config))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not path[-1].key.endswith(("bias", "scale")), _shapes(config)
+    )
 
 
 def num_parameters(config: ModelConfig, embeddings: bool = True) -> int:
-    """Trained numbers, rows that pad the vocabulary left out; `embeddings`: of tokens, positions.
+    """Trained numbers, without the rows that pad the vocabulary.
 
-    A tied output matrix counts as an embedding, one of its own does not.
+    embeddings: whether those of tokens, positions and segments count. A tied output matrix is an
+    embedding, one of its own is not.
     """
-    flat = jax.tree_util.tree_leaves_with_path(_abstract(config))
-    named = {path[-1].key: leaf for path, leaf in flat}
-    total = sum(leaf.size for _, leaf in flat)
-    pad = (config.padded_vocab_size - config.vocab_size) * config.d_model
-    total -= pad * (1 + ("head" in named))
-    if not embeddings:
-        total -= config.vocab_size * config.d_model + named["wpe"].size
+    total = 0
+    padding = config.padded_vocab_size - config.vocab_size
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
+        if embeddings or path[-1].key not in ("wte", "wpe", "segment"):
+            padded = layers.axes(path)[0] == "vocab"
+            total += leaf.size - padded * padding * (leaf.size // leaf.shape[0])
     return total
 
 
 def flops_per_token(config: ModelConfig) -> float:
     """Training FLOPs a token: three times those of the forward pass, whatever is recomputed.
 
-    Forward: 2 a parameter of each matrix that multiplies the token (so not of embeddings), and
+    Forward: 2 for each parameter of a matrix that multiplies the token (so not of embeddings), and
     4 L D a layer for attention's scores and sums over the full L x L square.
     """
-    flat = jax.tree_util.tree_leaves_with_path(_abstract(config))
+    flat = jax.tree_util.tree_leaves_with_path(_shapes(config))
     kernels = sum(leaf.size for path, leaf in flat if path[-1].key == "kernel")
     head = config.vocab_size * config.d_model
     attention = 4 * config.num_layers * config.seq_len * config.d_model

@@ -23,13 +23,16 @@ UNROLLED = 4  # up to so many layers are compiled one by one: on a CPU faster th
 AXES: dict[str, tuple[str, ...]] = {
     "wte": ("vocab", "embed"),
     "wpe": ("position", "embed"),
+    "segment": ("segment", "embed"),
     "head": ("vocab", "embed"),
+    "head_bias": ("vocab",),
     "qkv/kernel": ("embed", "qkv", "heads", "kv"),
     "qkv/bias": ("qkv", "heads", "kv"),
     "attention/out/kernel": ("heads", "kv", "embed"),
     "mlp/in/kernel": ("embed", "mlp"),
     "mlp/in/bias": ("mlp",),
     "mlp/out/kernel": ("mlp", "embed"),
+    "transform/kernel": ("embed", "norm"),
     "scale": ("norm",),
     "bias": ("norm",),
 }
@@ -138,12 +141,8 @@ def stack(block: type[nn.Module], config: TransformerConfig) -> Callable[[jax.Ar
     return lambda x_BxLxD: blocks(x_BxLxD, None)[0]
 
 
-def axes_of(params: Any) -> Any:
-    """The names of every axis of every parameter: a tuple of names for each leaf of `params`."""
-
-    def names(path: Any, leaf: Any) -> tuple[str, ...]:
-        at = jax.tree_util.keystr(path, simple=True, separator="/")
-        axes = next(axes for end, axes in AXES.items() if at.endswith(end))
-        return ("layers", *axes) if at.startswith("layers/") else axes
-
-    return jax.tree_util.tree_map_with_path(names, params)
+def axes(path: Any) -> tuple[str, ...]:
+    """The names of the axes of the parameter at a path of the pytree."""
+    at = jax.tree_util.keystr(path, simple=True, separator="/")
+    found = next(names for end, names in AXES.items() if at.endswith(end))
+    return ("layers", *found) if at.startswith("layers/") else found
