@@ -12,6 +12,12 @@ from autoscale_jax.specs import BadInput
 # extrapolation; predicted: the proposal
 MIXTURES = ("uniform", "natural", "keep", "autoscale", "predicted")
 OBJECTIVES = ("mean_perplexity", "mean_loss")
+MODEL = {
+    "name": ("gpt2", "bert"),
+    "dtype": ("float32", "bfloat16"),
+    "remat": ("none", "dots", "full"),
+    "attention": ("auto", "xla", "cudnn", "splash"),
+}
 METHODS = ("auto", "autoscale")
 
 
@@ -34,13 +40,17 @@ def default_config() -> ConfigDict:
     c.data.on_bad_line = "refuse"  # or "skip", which counts them
 
     c.model = ConfigDict()
+    c.model.name = "gpt2"  # or "bert"
+    c.model.vocab_size = config_dict.placeholder(int)  # by default the tokeniser's
     c.model.num_layers = 1
     c.model.d_model = 64
     c.model.num_heads = 4
     c.model.seq_len = 64
     c.model.tie_embeddings = False
     c.model.embedding_std = 0.1
-    c.model.dtype = "float32"
+    c.model.dtype = "float32"  # of matrix products, or "bfloat16"; parameters are float32
+    c.model.remat = "none"  # what the backward pass recomputes to save memory: or "dots", "full"
+    c.model.attention = "auto"  # by the device; or "xla", "cudnn", "splash"
 
     c.train = ConfigDict()
     c.train.batch_size = 4
@@ -95,13 +105,21 @@ def validate(c: ConfigDict) -> None:
     """
     _check_numbers(c)
     _check_study(c)
-    if c.model.d_model % c.model.num_heads:
-        _refuse("model.num_heads", c.model.num_heads, f"must divide d_model = {c.model.d_model}")
+    _check_model(c)
     if c.train.warmup_ratio and c.train.warmup_steps:
         remedy = f"give one warm-up: set it or warmup_ratio = {c.train.warmup_ratio} to 0"
         _refuse("train.warmup_steps", c.train.warmup_steps, remedy)
-    if c.model.dtype not in ("float32", "bfloat16"):
-        _refuse("model.dtype", c.model.dtype, "use 'float32' or 'bfloat16'")
+
+
+def _check_model(c: ConfigDict) -> None:
+    for field, values in MODEL.items():
+        if c.model[field] not in values:
+            _refuse(f"model.{field}", c.model[field], f"use one of {', '.join(values)}")
+    if c.model.d_model % c.model.num_heads:
+        _refuse("model.num_heads", c.model.num_heads, f"must divide d_model = {c.model.d_model}")
+    if c.model.attention == "cudnn" and c.model.dtype != "bfloat16":
+        remedy = f"needs model.dtype = 'bfloat16', not {c.model.dtype!r}; or use 'auto'"
+        _refuse("model.attention", c.model.attention, remedy)
 
 
 def _check_numbers(c: ConfigDict) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from autoscale_jax import config as configs
-from autoscale_jax import report, summary, workdir
+from autoscale_jax import models, report, summary, workdir
 from autoscale_jax.data import Corpus, prepare
 from autoscale_jax.execute import Execute, TrainHere
-from autoscale_jax.models import GPT2Config
 from autoscale_jax.progress import StudyProgress
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunSpec
@@ -69,7 +68,7 @@ def make_recipe(config: ConfigDict, corpus: Corpus) -> Recipe:
     """What all runs of the study share."""
     train = config.train.to_dict()
     del train["checkpoint_seconds"]
-    model = GPT2Config(vocab_size=corpus.vocab_size, **config.model.to_dict())
+    model = models.make_config(tokens=corpus.vocab_size, **config.model.to_dict())
     return Recipe(model=model, seed=config.seed, **train)
 
 
