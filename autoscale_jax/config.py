@@ -28,12 +28,15 @@ def default_config() -> ConfigDict:
 
     c.data = ConfigDict()
     c.data.source = "embedded"  # or "files"
-    # embedded: names of its domains; files: {domain: glob}
+    # embedded: names of its domains; files: {domain: path, glob, tfds:NAME:SPLIT, or a dict}
     c.data.domains = config_dict.placeholder(object)
     c.data.tokenizer = "bpe"  # "bpe" is trained on the corpus; "bytes"; or a path to tokenizer.json
     c.data.vocab_size = 1024  # of a trained tokeniser
-    c.data.held_out = 0.1  # share of documents kept for evaluation
+    c.data.held_out = 0.1  # share of documents kept for evaluation; from 1 on, their number
     c.data.eval_tokens = 16_384  # most held-out tokens a domain, 0 = all
+    c.data.min_chars = 0  # only documents of more characters are used
+    c.data.window_chars = 0  # so many characters of each document are used, 0 = all
+    c.data.window = "first"  # or "random": which of them
     c.data.max_document_bytes = 8192  # longer documents are cut into pieces
     c.data.max_train_tokens = 0  # most training tokens a domain, 0 = all
     c.data.seed = 0  # which documents are held out

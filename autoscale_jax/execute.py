@@ -99,7 +99,8 @@ class TrainHere:
     def _groups(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
         """Groups that have a checkpoint, then new ones, each of runs of similar length."""
         by_key = {
-            run_key(spec, self.recipe.identity(), self.corpus.fingerprint): spec for spec in specs
+            run_key(spec, self.recipe.identity(), self.corpus.fingerprint_of(spec.tokens)): spec
+            for spec in specs
         }
         groups = []
         for keys in unfinished(self.folder):

@@ -1,11 +1,10 @@
 """The prepared corpus: no document on both sides, nothing counted twice, a cache that is whole."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -14,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from autoscale_jax.data import corpus as corpus_module
-from autoscale_jax.data import embedded, prepare, store, tokenize
+from autoscale_jax.data import (
+    build,
+    embedded,
+    encode,
+    manifest,
+    prepare,
+    settings,
+    tokenize,
+    window,
+)
 from autoscale_jax.specs import BadInput
 
 
@@ -40,8 +47,9 @@ def config(tmp_path) -> dict:
     }
 
 
-def texts(corpus, tokens) -> list[str]:
+def texts(corpus, stream) -> list[str]:
     """Documents of a token stream, which EOS opens, separates and closes."""
+    tokens = stream[:]
     assert tokens[0] == tokens[-1] == corpus.tokenizer.eos_id
     ends = np.flatnonzero(tokens == corpus.tokenizer.eos_id)
     return [corpus.tokenizer.decode(tokens[a + 1 : b]) for a, b in pairwise(ends)]
@@ -57,7 +65,6 @@ def test_documents_come_through_whole_and_on_one_side(config, tmp_path):
         assert (domain.train_documents, domain.eval_documents) == (len(train), len(held_out))
         assert domain.train_tokens == len(corpus.train_tokens[domain.name]) - 1
         assert 0.02 * n < len(held_out) < 0.25 * n
-        assert corpus.train_tokens[domain.name].dtype == np.uint16
         assert train != sorted(train)  # shuffled by hash
     assert (
         "news" in corpus.summary() and "warning: domain 'poems': its held-out" in corpus.summary()
@@ -119,10 +126,10 @@ def test_pieces_of_a_long_document_stay_on_one_side(config, tmp_path):
 
 @given(st.text(max_size=200), st.integers(16, 64))
 def test_pieces_are_small_and_lose_nothing(document, most):
-    pieces = corpus_module._pieces(document, most)
+    pieces = window.pieces(document, most)
     assert "".join(pieces) == document
     assert all(len(p.encode()) <= most for p in pieces)
-    assert corpus_module._pieces(document, 0) == [document]
+    assert window.pieces(document, 0) == [document]
 
 
 def test_caps(config, tmp_path):
@@ -131,7 +138,7 @@ def test_caps(config, tmp_path):
     for domain in capped.domains:
         assert domain.train_tokens == 1000
         assert (
-            capped.train_tokens[domain.name] == full.train_tokens[domain.name][:1001]
+            capped.train_tokens[domain.name][:] == full.train_tokens[domain.name][:1001]
         ).all()  # nested
     assert capped.eval_limit == 99
     assert any("max_train_tokens = 1000 keeps" in w for w in capped.warnings)
@@ -141,18 +148,19 @@ def test_caps(config, tmp_path):
 
 def test_trained_bpe_sees_training_documents_only(config, tmp_path, monkeypatch):
     config = {**config, "tokenizer": "bpe", "vocab_size": 300}
-    corpus = prepare(config, tmp_path / "cache")
+    seen: list[str] = []
+    with monkeypatch.context() as patch:
+        really = tokenize.train_bpe
+        patch.setattr(
+            tokenize, "train_bpe", lambda sample, size: seen.extend(sample) or really(sample, size)
+        )
+        corpus = prepare(config, tmp_path / "cache")
     assert corpus.vocab_size == 300
     assert "news document" in corpus.tokenizer.decode(corpus.train_tokens["news"][:20])
-    seen: list[str] = []
-    splits = corpus_module._split(
-        {n: documents(n, 50) for n in "ab"}, {"seed": 0, "held_out": 0.1, "max_document_bytes": 0}
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr(tokenize, "train_bpe", lambda sample, size: seen.extend(sample))
-        corpus_module._tokenizer({"tokenizer": "bpe", "vocab_size": 300}, splits)
-    held_out = {p for s in splits.values() for d in s.held_out for p in d}
-    assert seen and held_out and not held_out & set(seen)
+    held_out = [t for n in ("news", "poems") for t in texts(corpus, corpus.eval_tokens[n])]
+    train = [t for n in ("news", "poems") for t in texts(corpus, corpus.train_tokens[n])]
+    assert seen and held_out and not set(held_out) & set(seen)
+    assert set(seen) == set(train)  # all of it, since it is so little
     big = prepare({**config, "vocab_size": 60_000}, tmp_path / "cache")
     assert big.vocab_size < 60_000
     assert any("data.vocab_size = 60000: the text yields" in w for w in big.warnings)
@@ -170,15 +178,36 @@ def test_skipped_lines_are_in_the_warnings(config, tmp_path):
 
 def test_the_cache_is_used_and_noticed_to_be_old(config, tmp_path, monkeypatch):
     first = prepare(config, tmp_path / "cache")
-    monkeypatch.setattr(corpus_module, "_build", lambda *_: pytest.fail("built twice"))
+    monkeypatch.setattr(build, "scan", lambda *_: pytest.fail("scanned twice"))
     again = prepare(ConfigDict(config), tmp_path / "cache")
     assert again.fingerprint == first.fingerprint
-    assert (again.train_tokens["news"] == first.train_tokens["news"]).all()
+    assert (again.train_tokens["news"][:] == first.train_tokens["news"][:]).all()
     assert again.domains == first.domains and again.warnings == first.warnings
-    assert not again.train_tokens["news"].flags.writeable
     monkeypatch.undo()
     write(tmp_path / "in", "news", documents("news", 121))
     assert prepare(config, tmp_path / "cache").fingerprint != first.fingerprint
+
+
+def test_a_changed_domain_invalidates_that_domain_alone(config, tmp_path, monkeypatch):
+    first = prepare(config, tmp_path / "cache")
+    write(tmp_path / "in", "news", [*documents("news", 120), *documents("more", 3)])
+    encoded = []
+    monkeypatch.setattr(
+        build, "encode", lambda task: encoded.append(task.folder.name) or encode.encode(task)
+    )
+    second = prepare(config, tmp_path / "cache")
+    assert len(encoded) == 1 and encoded[0].startswith("domain-news-")
+    changed = {n for n in ("news", "poems") if first.fingerprints[n] != second.fingerprints[n]}
+    assert changed == {"news"} and first.fingerprint != second.fingerprint
+    # by chance none of the three is held out: a run on poems alone is still valid
+    assert first.fingerprints["news"][1] == second.fingerprints["news"][1]
+    assert first.fingerprint_of({"poems": 9, "news": 0}) == second.fingerprint_of(
+        {"poems": 9, "news": 0}
+    )
+    assert first.fingerprint_of({"news": 9}) != second.fingerprint_of({"news": 9})
+    write(tmp_path / "in", "news", documents("news", 121) + documents("poem", 20)[:1])
+    prepare(config, tmp_path / "cache")  # poems loses the document that it shares
+    assert sorted(name.split("-")[1] for name in encoded[1:]) == ["news", "poems"]
 
 
 def test_the_fingerprint_is_of_the_content_alone(config, tmp_path):
@@ -193,76 +222,204 @@ def test_the_fingerprint_is_of_the_content_alone(config, tmp_path):
 def test_damaged_caches_are_rebuilt_or_named(config, tmp_path):
     cache = tmp_path / "cache"
     first = prepare(config, cache)
-    (folder,) = cache.iterdir()
+    (folder,) = cache.glob("corpus-*")
+    (news,) = cache.glob("domain-news-*")
+    shard = news / "train-00000.array_record"
     (folder / "manifest.json").unlink()  # as a copy that stopped half-way
     assert prepare(config, cache).fingerprint == first.fingerprint
-    np.save(folder / "0.train.npy", np.zeros(3, np.uint16))
-    with pytest.raises(BadInput, match=r"0\.train\.npy: 3 tokens and the manifest says .* delete"):
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(BadInput, match=r"train-00000\.array_record: \d+ bytes and the manifest"):
         prepare(config, cache)
-    (folder / "0.train.npy").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"0\.train\.npy: unreadable .* delete its folder"):
+    shutil.rmtree(cache / "flat", ignore_errors=True)
+    shard.write_bytes(whole[:300] + bytes(255 - b for b in whole[300:320]) + whole[320:])
+    with pytest.raises(BadInput, match=r"train-00000\.array_record: record 0: damaged .*delete"):
+        texts(first, prepare(config, cache).train_tokens["news"])
+    shard.unlink()
+    with pytest.raises(BadInput, match=r"train-00000\.array_record: is missing; delete its folder"):
         prepare(config, cache)
+    shutil.rmtree(news)
+    with pytest.raises(BadInput, match=r"domain 'news' is gone; delete the corpus-\* folders"):
+        prepare(config, cache)
+    text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text('{"format"')
     with pytest.raises(BadInput, match=r"manifest\.json: unreadable .* delete its folder"):
         prepare(config, cache)
+    (folder / "manifest.json").write_text(text.replace('"format": 2', '"format": 1'))
+    with pytest.raises(BadInput, match=r"manifest\.json: format 1 and this version reads 2"):
+        prepare(config, cache)
 
 
-@pytest.mark.parametrize("at", ["tokenizer", "domain", "finish"])
-def test_a_process_killed_while_writing_leaves_nothing_that_counts(config, tmp_path, at):
+def test_tokens_that_are_not_the_manifests_are_named(config, tmp_path):
     cache = tmp_path / "cache"
+    corpus = prepare(config, cache)
+    (news,) = cache.glob("domain-news-*")
+    (poems,) = cache.glob("domain-poems-*")
+    (news / "eval-00000.array_record").write_bytes((poems / "eval-00000.array_record").read_bytes())
+    with pytest.raises(BadInput, match=r"eval-00000\.array_record: its tokens are not those of"):
+        corpus.eval_tokens["news"][:]
+
+
+def test_a_prepared_domain_is_a_source(config, tmp_path):
+    first = prepare(config, tmp_path / "cache")
+    (news,) = (tmp_path / "cache").glob("domain-news-*")
+    moved = shutil.copytree(news, tmp_path / "moved")
+    domains = {"papers": str(moved), "poems": config["domains"]["poems"]}
+    again = prepare({**config, "domains": domains}, tmp_path / "other")
+    assert (again.train_tokens["papers"][:] == first.train_tokens["news"][:]).all()
+    assert again.fingerprints["papers"] == first.fingerprints["news"]
+    assert again.fingerprints["poems"] == first.fingerprints["poems"]
+    with pytest.raises(BadInput, match=r"papers = .*moved': was tokenised with another tokeniser"):
+        prepare({**config, "domains": domains, "tokenizer": "bpe"}, tmp_path / "other")
+    (corpus,) = (tmp_path / "cache").glob("corpus-*")
+    with pytest.raises(BadInput, match=r"holds a whole corpus; give one of its domain-\* folders"):
+        prepare({**config, "domains": {**domains, "papers": str(corpus)}}, tmp_path / "other")
+
+
+def test_two_domains_with_the_same_files_are_refused(config, tmp_path):
+    (tmp_path / "in/link.jsonl").symlink_to(tmp_path / "in/news.jsonl")
+    for second in ("news.jsonl", "link.jsonl", "*.jsonl"):
+        domains = {**config["domains"], "more": str(tmp_path / "in" / second)}
+        with pytest.raises(BadInput, match=r"news\.jsonl is also in domain '(more|news)'"):
+            prepare({**config, "domains": domains}, tmp_path / "cache")
+
+
+def test_one_set_of_files_makes_domains_by_their_meta(tmp_path):
+    (tmp_path / "in").mkdir()
+    names = {"c4": "RedPajamaC4", "book": "RedPajamaBook"}
+    lines = [
+        json.dumps({"text": f"{n} text {i}", "meta": {"redpajama_set_name": s}})
+        for i in range(40)
+        for n, s in names.items()
+    ]
+    (tmp_path / "in/all.jsonl").write_text("\n".join(lines))
+    key = "meta.redpajama_set_name"
+    domains = {
+        n: {"path": str(tmp_path / "in/all.jsonl"), "where": {key: s}} for n, s in names.items()
+    }
+    data = {"source": "files", "domains": domains, "tokenizer": "bytes"}
+    corpus = prepare(data, tmp_path / "cache")
+    for name in names:
+        found = texts(corpus, corpus.train_tokens[name]) + texts(corpus, corpus.eval_tokens[name])
+        assert sorted(found) == sorted(f"{name} text {i}" for i in range(40))
+    domains["book"]["where"] = {}
+    with pytest.raises(BadInput, match=r"is also in domain .*or tell them apart by 'where'"):
+        prepare(data, tmp_path / "cache")
+
+
+def test_the_papers_rules(tmp_path):
+    """Over 1,000 characters, a window of 1,000, so many samples held out, none on both sides."""
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(5000)]
+
+    def document(chars: int) -> str:
+        return " ".join(rng.choice(words, chars // 4))[:chars].strip().ljust(chars, "x")
+
+    long = [document(int(n)) for n in rng.integers(1001, 4000, 60)]
+    write(tmp_path / "in", "c4", [*long, *long[:5], document(1000), document(7), " ", ""])
+    write(tmp_path / "in", "arxiv", [document(int(n)) for n in rng.integers(1001, 9000, 50)])
+    path = str(tmp_path / "in/{}.jsonl")
+    data = {
+        "source": "files",
+        "domains": {
+            "c4": path.format("c4"),
+            "arxiv": {"path": path.format("arxiv"), "window": "random"},
+        },
+        "tokenizer": "bytes",
+        "min_chars": 1000,
+        "window_chars": 1000,
+        "held_out": 20,
+    }
+    corpus = prepare(data, tmp_path / "cache")
+    sides = {}
+    for domain in corpus.domains:
+        train = texts(corpus, corpus.train_tokens[domain.name])
+        held_out = texts(corpus, corpus.eval_tokens[domain.name])
+        assert len(held_out) == domain.eval_documents == 20 and not set(train) & set(held_out)
+        assert all(len(t) > 990 for t in train + held_out)  # 1,000 less blanks at the ends
+        sides[domain.name] = train + held_out
+    assert sorted(sides["c4"]) == sorted(t[:1000].strip() for t in long)
+    lines = (tmp_path / "in/arxiv.jsonl").read_text().splitlines()
+    arxiv = [json.loads(line)["text"] for line in lines]
+    starts = [next(t.index(s) for t in arxiv if s in t) for s in sides["arxiv"]]
+    assert len(starts) == 50 and np.mean([s > 0 for s in starts]) > 0.9
+    records = manifest.read(next((tmp_path / "cache").glob("domain-c4-*")))["records"]
+    assert records == {"read": 69, "left_out": 0, "empty": 2, "short": 2, "bad": 0, "first_bad": ""}
+    with pytest.raises(
+        BadInput, match=r"domain 'arxiv': 50 distinct .* it needs 51 or more, 50 to"
+    ):
+        prepare({**data, "held_out": 50}, tmp_path / "cache")
+
+
+def test_a_domain_emptied_by_the_rules_is_named(config, tmp_path):
+    write(tmp_path / "in", "news", ["short", " ", ""])
+    with pytest.raises(BadInput) as e:
+        prepare({**config, "min_chars": 20}, tmp_path / "cache")
+    assert (
+        "data.domains.news: no text is left of 3 records" in str(e.value)
+        and "0 not selected by 'where' or blank, 2 empty, 1 of 20 characters or fewer"
+        in str(e.value)
+        and "news.jsonl" in str(e.value)
+    )
+
+
+@pytest.mark.parametrize("at", ["scan", "encode", "manifest"])
+def test_a_killed_preparation_continues(config, tmp_path, at):
+    """Killed with processes at work: what is whole stays, nothing half-written counts."""
+    cache = tmp_path / "cache"
+    config = {**config, "held_out": 20}
+    for i in range(3):
+        write(tmp_path / "in", f"news{i}", documents(f"n{i}-", 50))
+    config["domains"]["news"] = str(tmp_path / "in/news*.jsonl")
     script = f"""
-import json, sys, time
-from autoscale_jax.data import prepare, store
-real = store.Writer.{at}
-def stuck(self, *args):
-    if "{at}" != "finish":
-        real(self, *args)
-    print("stuck", flush=True)
-    time.sleep(60)
-store.Writer.{at} = stuck
+import json, os, signal, sys
+from autoscale_jax.data import build, encode, manifest, prepare, store
+real, calls = store._appearing.__exit__, []
+def dying(self, *args):
+    calls.append(self._path)
+    name = self._path.name
+    if {{"scan": len(calls) == 3, "encode": name.startswith("eval-00001"),
+         "manifest": name == "manifest.json"}}["{at}"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, *args)
+store._appearing.__exit__ = dying
 prepare(json.loads(sys.argv[1]), sys.argv[2])
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, json.dumps(config), str(cache)], stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None and process.stdout.readline() == b"stuck\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    (left,) = cache.iterdir()
-    assert left.name.startswith("tmp-")
-    old = time.time() - 2 * store._STALE_SECONDS
-    os.utime(left, (old, old))
+    process = subprocess.run([sys.executable, "-c", script, json.dumps(config), str(cache)])
+    assert process.returncode == -signal.SIGKILL
+    assert not list(cache.glob("corpus-*/manifest.json"))
+    before = {p: p.stat().st_mtime_ns for p in cache.rglob("*") if p.is_file()}
+    whole = {p: t for p, t in before.items() if not p.name.startswith("tmp-")}
+    assert whole or at == "scan"
     corpus = prepare(config, cache)
-    assert not left.exists() and len(list(cache.iterdir())) == 1
+    done = [p for p in whole if p.suffix in (".npz",) or p.name.startswith("part-")]
+    assert done and all(p.stat().st_mtime_ns == whole[p] for p in done)
     assert corpus.fingerprint == prepare(config, tmp_path / "other").fingerprint
 
 
-def test_of_two_processes_that_prepare_the_same_corpus_either_wins(config, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    real = store.Writer.finish
-
-    def late(self, rest):
-        monkeypatch.setattr(store.Writer, "finish", real)
-        prepare(config, cache)  # the other process is done first
-        return real(self, rest)
-
-    monkeypatch.setattr(store.Writer, "finish", late)
-    assert prepare(config, cache).fingerprint == prepare(config, tmp_path / "x").fingerprint
-    assert len(list(cache.iterdir())) == 1
+def test_processes_give_what_one_gives(config, tmp_path):
+    for i in range(3):
+        write(tmp_path / "in", f"news{i}", documents(f"n{i}-", 50))
+    config["domains"]["news"] = str(tmp_path / "in/news*.jsonl")
+    lines = []
+    two = prepare(config, tmp_path / "two", workers=2, say=lines.append)
+    assert two.fingerprint == prepare(config, tmp_path / "one", workers=1).fingerprint
+    assert any(line.startswith("scan: ") and "5/5 parts" in line for line in lines)
+    assert any(line.startswith("tokenise: ") and " left" in line for line in lines)
 
 
 def test_a_cache_that_cannot_be_written_is_named(config, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match=r"cache_dir = .*not writable"):
+    with pytest.raises(BadInput, match=r"cache_dir = .*saving the corpus failed"):
         prepare(config, tmp_path / "file")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.np, "save", full)
+    monkeypatch.setattr("autoscale_jax.data.store.os.fsync", full)
     with pytest.raises(BadInput, match=r"saving the corpus failed .*No space left.*; make room"):
         prepare(config, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
 @pytest.mark.parametrize(
@@ -273,11 +430,14 @@ def test_a_cache_that_cannot_be_written_is_named(config, tmp_path, monkeypatch):
         ({"source": "web"}, "data.source = 'web': choose one of embedded, files"),
         ({"on_bad_line": "x"}, "data.on_bad_line = 'x': choose one of refuse, skip"),
         ({"held_out": 0}, "data.held_out = 0: give a fraction between 0 and 1"),
+        ({"held_out": 2.5}, "data.held_out = 2.5: give a fraction between 0 and 1, or a whole"),
+        ({"window": "last"}, "data.window = 'last': choose one of first, random"),
+        ({"min_chars": -1}, "data.min_chars = -1: give 0 (no limit) or more"),
         ({"eval_tokens": -1}, "data.eval_tokens = -1: give 0 (no limit) or more"),
         ({"max_document_bytes": 3}, "data.max_document_bytes = 3: give 16 or more, or 0"),
         ({"domains": {}}, "data.domains = {}: a mixture needs two domains or more"),
         ({"domains": {"a": "x"}}, "a mixture needs two domains or more"),
-        ({"domains": ["a", "b"]}, "source 'files' takes name: glob pairs"),
+        ({"domains": ["a", "b"]}, "source 'files' takes name: path or glob"),
         ({"tokenizer": "missing/path"}, "tokenizer = 'missing/path': no such file"),
         ({"source": "embedded"}, "source 'embedded' takes names; or set 'files'"),
         ({"source": "embedded", "domains": ["code", "coed"]}, "data.domains: no 'coed'; there are"),
@@ -291,5 +451,4 @@ def test_bad_settings_are_named(config, tmp_path, change, message):
 
 
 def test_default_settings_name_the_default_domains():
-    settings = corpus_module._settings({"domains": None})
-    assert settings["domains"] == list(embedded.DEFAULT)
+    assert settings.check({"domains": None})["domains"] == list(embedded.DEFAULT)

@@ -1,14 +1,17 @@
 """Quotas, the global order of sequences, and batches: exact, even, nested, resumable."""
 
+import dataclasses
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscale_jax.data import mix
+from autoscale_jax.data import mix, order, quotas
 from autoscale_jax.data.corpus import Corpus
+from autoscale_jax.data.permute import permute
 from autoscale_jax.data.tokenize import ByteTokenizer
 from autoscale_jax.specs import BadInput, Domain
 
@@ -20,15 +23,34 @@ def named(values: list[int]) -> dict[str, int]:
     return {f"d{k}": n for k, n in enumerate(values)}
 
 
+class Ramp:
+    """Ascending token ids: what comes out says where it was."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        assert start + len(out) <= self._n
+        out[:] = np.arange(start, start + len(out))
+
+
+def all_of(sequences: dict, available: dict, seed: int):
+    whole = order.Order([sequences], available, seed)
+    return whole.at(np.arange(len(whole)))
+
+
 def corpus(lengths: dict[str, int], eval_length: int = 100, eval_limit: int = 0) -> Corpus:
     """Domains of ascending token ids, each starting at its own thousand."""
     return Corpus(
         domains=tuple(Domain(n, k - 1, eval_length - 1, 9, 1) for n, k in lengths.items()),
-        train_tokens={n: np.arange(k, dtype=np.uint32) for n, k in lengths.items()},
-        eval_tokens={n: np.arange(eval_length, dtype=np.uint16) for n in lengths},
+        train_tokens={n: Ramp(k) for n, k in lengths.items()},
+        eval_tokens={n: Ramp(eval_length) for n in lengths},
         eval_limit=eval_limit,
         tokenizer=ByteTokenizer(),
-        fingerprint="",
+        fingerprints={},
         warnings=(),
     )
 
@@ -38,9 +60,9 @@ def test_quota_is_right_to_within_one_sequence(values, seq_len):
     tokens = named(values)
     if 2 * sum(values) < seq_len:
         with pytest.raises(BadInput, match="less than one sequence"):
-            mix.quota(tokens, seq_len)
+            quotas.quota(tokens, seq_len)
         return
-    sequences = mix.quota(tokens, seq_len)
+    sequences = quotas.quota(tokens, seq_len)
     for name, n in tokens.items():
         assert abs(sequences[name] - n / seq_len) < 1
         assert n or not sequences[name]
@@ -52,7 +74,7 @@ def test_quota_is_right_to_within_one_sequence(values, seq_len):
 def test_every_prefix_is_the_mixture_to_within_two_sequences(values):
     sequences = named(values)
     total = sum(values)
-    domain_N, rank_N = mix.interleave(sequences, np.arange(total))
+    domain_N, rank_N = order.interleave(sequences, np.arange(total))
     prefix = np.arange(1, total + 1)
     for k, n in enumerate(values):
         so_far = np.cumsum(domain_N == k)
@@ -65,26 +87,26 @@ def test_every_prefix_is_the_mixture_to_within_two_sequences(values):
 def test_positions_are_read_in_any_order(values, data):
     sequences = named(values)
     some = np.array(data.draw(st.lists(st.integers(0, sum(values) - 1), max_size=20)), np.int64)
-    whole = mix.interleave(sequences, np.arange(sum(values)))
-    for part, everything in zip(mix.interleave(sequences, some), whole, strict=True):
+    whole = order.interleave(sequences, np.arange(sum(values)))
+    for part, everything in zip(order.interleave(sequences, some), whole, strict=True):
         assert part.tolist() == everything[some].tolist()
 
 
 def test_more_of_one_domain_leaves_the_others_alone():
     available = {"a": 50, "b": 80, "c": 30}
     base = {"a": 20, "b": 20, "c": 20}
-    domain, index = mix.order(base, available, seed=3)
-    domain3, index3 = mix.order({**base, "b": 60}, available, seed=3)
+    domain, index = all_of(base, available, seed=3)
+    domain3, index3 = all_of({**base, "b": 60}, available, seed=3)
     for k in (0, 2):
         assert index[domain == k].tolist() == index3[domain3 == k].tolist()
     assert index[domain == 1].tolist() == index3[domain3 == 1][:20].tolist()
-    other_domains = mix.order({"b": 20, "x": 5}, {"b": 80, "x": 9}, seed=3)
+    other_domains = all_of({"b": 20, "x": 5}, {"b": 80, "x": 9}, seed=3)
     assert index[domain == 1].tolist() == other_domains[1][other_domains[0] == 0].tolist()
-    assert index.tolist() != mix.order(base, available, seed=4)[1].tolist()
+    assert index.tolist() != all_of(base, available, seed=4)[1].tolist()
 
 
 def test_an_epoch_has_no_repeats_and_the_next_one_is_shuffled_anew():
-    domain, index = mix.order({"a": 25, "b": 3}, {"a": 10, "b": 10}, seed=0)
+    domain, index = all_of({"a": 25, "b": 3}, {"a": 10, "b": 10}, seed=0)
     visits = index[domain == 0].tolist()
     assert sorted(visits[:10]) == sorted(visits[10:20]) == list(range(10))
     assert visits[:10] != visits[10:20]
@@ -108,9 +130,9 @@ def test_batches_hold_exactly_the_quota_and_pad_the_last():
         rows += batch["inputs"][real].tolist()
     assert len(rows) == 47
     assert all(row == list(range(row[0], row[0] + 10)) for row in rows)
-    domain, index = mix.order(mix.quota(tokens, 10), mix.supply(data, 10), 0)
+    domain, index = all_of(quotas.quota(tokens, 10), quotas.supply(data, 10), 0)
     assert [row[0] for row in rows] == (index * 10).tolist()
-    trained, epochs = mix.realised(data, tokens, 10)
+    trained, epochs = quotas.realised(data, tokens, 10)
     assert trained == {"a": 330, "b": 140}
     assert epochs == {"a": pytest.approx(0.33), "b": pytest.approx(0.28)}
     assert {k: int((domain == k).sum()) * 10 for k in (0, 1)} == {0: 330, 1: 140}
@@ -128,17 +150,134 @@ def test_resuming_is_indexing():
     assert len(rest) == len(whole) - 20 and (np.stack(rest) == np.stack(whole[20:])).all()
 
 
-def test_the_selection_travels_to_worker_processes():
-    domain, index = mix.order({"a": 5, "b": 3}, {"a": 10, "b": 10}, seed=0)
-    copy = pickle.loads(pickle.dumps(mix.Selection(domain, index)))
-    assert [copy[i] for i in range(len(copy))] == list(zip(domain, index, strict=True))
+def test_the_data_travel_to_worker_processes():
+    batches = mix.batches(corpus({"a": 1001, "b": 501}), {"a": 500, "b": 700}, 10, 4, seed=1)
+    copy = pickle.loads(pickle.dumps(batches))
+    assert all((copy[i]["inputs"] == batches[i]["inputs"]).all() for i in range(len(batches)))
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
+@settings(deadline=None, max_examples=50)
+def test_a_permutation_of_any_size_visits_everything_once(size, key):
+    out = permute(np.arange(size), size, np.uint64(key))
+    assert np.array_equal(np.sort(out), np.arange(size))
+
+
+def test_permutations_look_random():
+    """Fixed points, neighbours that stay neighbours, and places of the first element."""
+    keys = np.arange(2000).astype(np.uint64)
+    out_KxN = np.stack([permute(np.arange(100), 100, key) for key in keys])
+    fixed = (out_KxN == np.arange(100)).sum(1)
+    assert abs(fixed.mean() - 1) < 0.12 and abs(fixed.var() - 1) < 0.2  # both 1, se .02 and .04
+    follow = (np.diff(out_KxN, axis=1) == 1).sum(1).mean()
+    assert abs(follow - 0.99) < 0.12
+    for column in (0, 50, 99):
+        counts = np.bincount(out_KxN[:, column], minlength=100)
+        assert ((counts - 20) ** 2 / 20).sum() < 99 + 5 * (2 * 99) ** 0.5
+
+
+def test_a_corpus_of_a_trillion_tokens_costs_no_memory():
+    """1.2T tokens of seven domains: what is held does not grow with them."""
+    shares = {"cc": 67, "c4": 15, "github": 4.5, "wiki": 4.5, "books": 4.5, "arxiv": 2.5, "se": 2}
+    sequences = {name: int(share / 100 * 1.2e12 / 1024) for name, share in shares.items()}
+    tracemalloc.start()
+    run = order.Order([sequences], sequences, seed=0)
+    some = np.random.default_rng(0).integers(0, len(run), 4096)
+    domain, index = run.at(some)
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+    assert len(run) > 1.1e9
+    for k, name in enumerate(run.names):
+        assert (index[domain == k] < sequences[name]).all()
+        assert abs((domain == k).mean() - sequences[name] / len(run)) < 0.03
+
+
+stages = st.lists(st.tuples(counts, counts, counts).filter(any), min_size=1, max_size=4)
+
+
+@given(stages, st.integers(0, 5))
+@settings(deadline=None, max_examples=60)
+def test_stages_are_each_exact_and_even_and_continue_their_epochs(values, seed):
+    sequences = [dict(zip("abc", stage, strict=True)) for stage in values]
+    available = {"a": 7, "b": 500, "c": 10_000}
+    whole = order.Order(sequences, available, seed)
+    domain, index = whole.at(np.arange(len(whole)))
+    start = 0
+    for stage in values:
+        part = domain[start : start + sum(stage)]
+        prefix = np.arange(1, len(part) + 1)
+        for k, n in enumerate(stage):
+            so_far = np.cumsum(part == k)
+            assert so_far[-1] == n
+            assert np.abs(so_far - prefix * n / sum(stage)).max() < 2
+        start += sum(stage)
+    for k, name in enumerate("abc"):
+        visits, n = index[domain == k], available[name]
+        for e in range(0, len(visits), n):
+            assert len(set(visits[e : e + n])) == len(visits[e : e + n])
+    one = order.Order([{name: sum(s[name] for s in sequences) for name in "abc"}], available, seed)
+    domain1, index1 = one.at(np.arange(len(one)))
+    for k in range(3):  # stages do not change what a domain contributes, only when
+        assert index1[domain1 == k].tolist() == index[domain == k].tolist()
+
+
+def test_batches_of_a_curriculum():
+    stages = [{"a": 200, "b": 40}, {"a": 20, "b": 300}]
+    data = corpus({"a": 1001, "b": 501})
+    batches = mix.batches(data, stages, 10, 4, seed=0)
+    assert sum(b["weight"].sum() for b in batches) == 560
+    assert quotas.realised(data, stages, 10)[0] == {"a": 220, "b": 340}
+    with pytest.raises(BadInput, match=r"tokens\['b'\] = 340.*max_epochs = 0.5"):
+        quotas.check_supply(data, stages, 10, 0.5)
+    with pytest.raises(BadInput, match="a curriculum needs one stage or more"):
+        mix.batches(data, [], 10, 4, seed=0)
+
+
+@pytest.mark.parametrize("objective", mix.OBJECTIVES)
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_hosts_share_the_same_global_batches(hosts, objective):
+    data, asked = corpus({"a": 250, "b": 201}), {"a": 200, "b": 170}
+    whole = mix.batches(data, asked, 10, 8, seed=0, objective=objective)
+    parts = [
+        mix.batches(data, asked, 10, 8, seed=0, objective=objective, host=h, hosts=hosts)
+        for h in range(hosts)
+    ]
+    for i in range(len(whole)):
+        for name, array in whole[i].items():
+            assert (np.concatenate([part[i][name] for part in parts]) == array).all()
+    with pytest.raises(BadInput, match="batch_size = 8: must be a multiple of the 3 hosts"):
+        mix.batches(data, asked, 10, 8, seed=0, hosts=3)
+
+
+def test_segments_count_documents():
+    class Documents(Ramp):
+        def read(self, start, out):
+            out[:] = np.arange(start, start + len(out)) % 7 + 250  # EOS of bytes is 256
+
+    data = corpus({"a": 1001, "b": 501})
+    data = dataclasses.replace(data, train_tokens={n: Documents(1001) for n in "ab"})
+    batch = mix.batches(data, {"a": 100, "b": 0}, 10, 4, seed=0, segments=True)[0]
+    for inputs, segment in zip(batch["inputs"], batch["segments"], strict=True):
+        opens = np.flatnonzero(inputs == 256)
+        assert len(opens) and (np.flatnonzero(np.diff(segment)) + 1).tolist() == [
+            i for i in opens if i
+        ]
+    assert batch["segments"].dtype == np.int32
+
+
+def test_no_token_is_lost_between_sequences():
+    """One epoch predicts every token but the stream's first exactly once, up to the last row."""
+    data = corpus({"a": 1001, "b": 501})
+    batches = mix.batches(data, {"a": 1000, "b": 500}, 10, 4, seed=3)
+    targets = np.concatenate([b["targets"][b["weight"] == 1] for b in batches])
+    assert np.array_equal(np.sort(targets), np.sort([*range(1, 1001), *range(1, 501)]))
 
 
 def test_a_domain_of_zero_tokens_takes_no_part():
     batches = mix.batches(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10, 4, seed=0)
     assert sum(b["weight"].sum() for b in batches) == 50
-    mix.check_supply(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10, max_epochs=1)
-    assert mix.realised(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10)[1]["b"] == 0
+    quotas.check_supply(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10, max_epochs=1)
+    assert quotas.realised(corpus({"a": 101, "b": 3}), {"a": 50, "b": 0}, 10)[1]["b"] == 0
 
 
 @pytest.mark.parametrize(
@@ -152,14 +291,14 @@ def test_a_domain_of_zero_tokens_takes_no_part():
 )
 def test_too_little_data_is_refused_before_training(tokens, max_epochs, message):
     with pytest.raises(BadInput, match=message) as e:
-        mix.check_supply(corpus({"a": 1001, "b": 501, "c": 5}), tokens, 10, max_epochs)
+        quotas.check_supply(corpus({"a": 1001, "b": 501, "c": 5}), tokens, 10, max_epochs)
     assert "\n" not in str(e.value)
 
 
 def test_supply_may_be_used_up_to_the_last_token():
     data = corpus({"a": 1006, "b": 501})
-    mix.check_supply(data, {"a": 1005, "b": 500}, 10, max_epochs=1)
-    mix.check_supply(data, {"a": 3000, "b": 500}, 10, max_epochs=3)
+    quotas.check_supply(data, {"a": 1005, "b": 500}, 10, max_epochs=1)
+    quotas.check_supply(data, {"a": 3000, "b": 500}, 10, max_epochs=3)
 
 
 @pytest.mark.parametrize(

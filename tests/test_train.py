@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autoscale_jax import models
-from autoscale_jax.data import eval_batches, order, quota, supply
+from autoscale_jax.data import Order, eval_batches, quota, supply
 from autoscale_jax.specs import RunSpec
 from autoscale_jax.train import checkpoint
 from autoscale_jax.train.group import Member
@@ -168,7 +168,8 @@ def test_runs_of_one_seed_share_initialisation_and_unchanged_domains(recipe, cor
 
     def visits(spec):
         sequences = quota(spec.tokens, recipe.model.seq_len)
-        domain_N, index_N = order(sequences, supply(corpus, recipe.model.seq_len), seed(spec))
+        whole = Order([sequences], supply(corpus, recipe.model.seq_len), seed(spec))
+        domain_N, index_N = whole.at(np.arange(len(whole)))
         return [index_N[domain_N == k].tolist() for k in range(3)]
 
     np.testing.assert_array_equal(first_weights(base), first_weights(changed))

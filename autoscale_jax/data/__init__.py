@@ -1,25 +1,21 @@
 """Documents -> tokens -> batches of an exact mixture."""
 
-from autoscale_jax.data.corpus import DEFAULTS, Corpus, prepare
+from autoscale_jax.data.corpus import Corpus, open_corpus, prepare
 from autoscale_jax.data.embedded import embedded_documents
-from autoscale_jax.data.mix import (
-    batches,
-    check_supply,
-    eval_batches,
-    order,
-    quota,
-    realised,
-    supply,
-)
+from autoscale_jax.data.mix import batches, eval_batches
+from autoscale_jax.data.order import Order
+from autoscale_jax.data.quotas import check_supply, quota, realised, supply
+from autoscale_jax.data.settings import DEFAULTS
 
 __all__ = [
     "DEFAULTS",
     "Corpus",
+    "Order",
     "batches",
     "check_supply",
     "embedded_documents",
     "eval_batches",
-    "order",
+    "open_corpus",
     "prepare",
     "quota",
     "realised",

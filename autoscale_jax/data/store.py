@@ -1,139 +1,232 @@
-"""Token arrays on disk: a folder per corpus that appears whole or not at all."""
+"""Token stores: ArrayRecord shards of one side of a domain, and flat copies that training maps.
+
+What is prepared is ArrayRecord: compressed, checksummed by chunk, readable anywhere. Reading random
+sequences from it takes some 30 microseconds of CPU each, so a shard that is trained on
+is first unpacked, and checked against its hash, into a flat file of token ids.
+"""
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import hashlib
-import json
+import itertools
 import os
-import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
+from array_record.python import array_record_module
 
+from autoscale_jax.data.sources import files
 from autoscale_jax.specs import BadInput
 
-FORMAT = 1
-TOKENIZER = "tokenizer.json"
-_MANIFEST = "manifest.json"
+RECORD_TOKENS = 1 << 15
+_OPTIONS = "group_size:1,zstd:1"
 _STALE_SECONDS = 3600
+_READ = 64  # records at a time
 
 
-def folder(cache_dir: str | Path, identity: Any) -> Path:
-    """Where the corpus with this identity (JSON) belongs, whether it is there or not."""
-    text = json.dumps([FORMAT, identity], sort_keys=True)
-    return Path(cache_dir).expanduser() / hashlib.sha256(text.encode()).hexdigest()[:16]
+class Tokens(Protocol):
+    """A stream of token ids by random access."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """Fills the int32 array `out` with the tokens from `start` on."""
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What is in a finished folder; None where there is none."""
-    if not (folder / _MANIFEST).is_file():
-        return None
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One ArrayRecord file; `sha256` is of its ids as little-endian uint32."""
+
+    file: str
+    bytes: int
+    tokens: int
+    sha256: str
+
+
+def write_shard(path: Path, parts: Iterable[np.ndarray], dtype: np.dtype) -> Shard:
+    """Writes token ids as records of `RECORD_TOKENS` ids. The file appears whole or not at all."""
+    sha, total = hashlib.sha256(), 0
+    rest = np.zeros(0, dtype)
+    with _appearing(path) as temporary:
+        writer = array_record_module.ArrayRecordWriter(str(temporary), _OPTIONS)
+        for part in itertools.chain(parts, [None]):
+            if part is not None:
+                sha.update(part.astype("<u4").tobytes())
+                total += len(part)
+                rest = np.concatenate([rest, part.astype(dtype)])
+            whole = len(rest) // RECORD_TOKENS * RECORD_TOKENS if part is not None else len(rest)
+            for start in range(0, whole, RECORD_TOKENS):
+                writer.write(rest[start : min(start + RECORD_TOKENS, whole)].tobytes())
+            rest = rest[whole:]
+        _close(writer, path)
+    return Shard(path.name, path.stat().st_size, total, sha.hexdigest())
+
+
+def _close(writer: Any, path: Path) -> None:
     try:
-        return json.loads((folder / _MANIFEST).read_text("utf-8"))
-    except ValueError as e:
+        if writer.ok():
+            writer.close()
+            return
+        error = "not ok"
+    except RuntimeError as e:  # with what the disk said in its text
+        error = str(e)
+    raise OSError(f"{path}: writing failed: {error}")
+
+
+class _appearing:
+    """A temporary file beside `path` that takes its name once it is whole and on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Path:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # not mkstemp, whose files nobody else may read
+        self._temporary = self._path.parent / f"tmp-{uuid.uuid4().hex}"
+        return self._temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                with self._temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed had half written, an hour ago or longer."""
+    for path in folder.glob("*/tmp-*"):
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """A file that appears whole or not at all: `write` gets it opened."""
+    with _appearing(path) as temporary, temporary.open("wb") as file:
+        write(file)
+
+
+def check_shard(folder: str, shard: Shard) -> None:
+    """Raises `BadInput` for a shard that is gone or was cut short."""
+    path = f"{folder}/{shard.file}"
+    found = files.find(path)
+    if not found:
+        raise BadInput(f"{path}: is missing; delete its folder to prepare it anew")
+    if found[0][1] != shard.bytes:
         raise BadInput(
-            f"{folder / _MANIFEST}: unreadable ({e}); delete its folder to prepare anew"
-        ) from e
-
-
-def arrays(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(training, held-out) token arrays of each domain, memory-mapped and read-only."""
-    return [
-        (
-            _map(folder / f"{k}.train.npy", domain["train_tokens"] + 1),
-            _map(folder / f"{k}.eval.npy", domain["eval_tokens"] + 1),
+            f"{path}: {found[0][1]} bytes and the manifest says {shard.bytes}; the file was cut"
+            " short or changed: delete its folder to prepare it anew"
         )
-        for k, domain in enumerate(manifest["domains"])
-    ]
 
 
-def _map(path: Path, length: int) -> np.ndarray:
+def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarray]:
+    """The ids of a shard, many records at a time. Raises `BadInput` for a damaged file."""
+    path = f"{folder}/{shard.file}"
+    remedy = "delete its folder to prepare it anew"
+    record = 0
+    sha = hashlib.sha256()
     try:
-        # A plain view: np.memmap's own slicing is many times slower.
-        tokens = np.load(path, mmap_mode="r").view(np.ndarray)
-    except (EOFError, OSError, ValueError) as e:
-        raise BadInput(f"{path}: unreadable ({e}); delete its folder to prepare anew") from e
-    if len(tokens) != length:
-        raise BadInput(
-            f"{path}: {len(tokens)} tokens and the manifest says {length}; delete its folder"
-        )
-    return tokens
+        with _local(path) as local:
+            reader = array_record_module.ArrayRecordReader(local, "readahead_buffer_size:0")
+            expected = -(-shard.tokens // RECORD_TOKENS)
+            if (n := reader.num_records()) != expected:
+                raise BadInput(f"{path}: {n} records and the manifest says {expected}; {remedy}")
+            for record in range(0, n, _READ):
+                part = np.frombuffer(b"".join(reader.read(record, min(record + _READ, n))), dtype)
+                sha.update(part.astype("<u4").tobytes())
+                yield part
+            reader.close()
+    except (RuntimeError, ValueError, IndexError, OSError) as e:
+        if isinstance(e, BadInput):
+            raise
+        raise BadInput(f"{path}: record {record}: damaged ({e}); {remedy}") from e
+    if sha.hexdigest() != shard.sha256:
+        raise BadInput(f"{path}: its tokens are not those of the manifest's sha256; {remedy}")
 
 
-class Writer:
-    """Writes a corpus beside its final place and moves it there once it is complete on disk.
+class _local:
+    """A local path of a file that may be remote: array_record reads from local paths alone."""
 
-    The rename is what makes it exist: a process killed at any moment before leaves only a
-    temporary folder, which a later one removes.
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._copy: str | None = None
+
+    def __enter__(self) -> str:
+        if not files.is_remote(self._path):
+            return self._path
+        with tempfile.NamedTemporaryFile(prefix="autoscale_jax-", delete=False) as copy:
+            self._copy = copy.name
+            with files.open_binary(self._path) as remote:
+                while chunk := remote.read(files.CHUNK):
+                    copy.write(chunk)
+        return self._copy
+
+    def __exit__(self, *_: object) -> None:
+        if self._copy:
+            os.unlink(self._copy)
+
+
+class TokenStore:
+    """The tokens of some shards, one after the other. A shard is unpacked when first read.
+
+    `flat` is the folder of the unpacked copies, named by content: several corpora share them, and
+    it may be deleted at any time.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._domains: list[dict[str, Any]] = []
-        self._hashes: dict[str, str] = {}
+    def __init__(self, folder: str, shards: Sequence[Shard], dtype: np.dtype, flat: Path) -> None:
+        self._folder, self._shards, self._dtype, self._flat = folder, list(shards), dtype, flat
+        self._starts = [0, *itertools.accumulate(shard.tokens for shard in shards)]
+        self._opened: list[np.ndarray | None] = [None] * len(self._shards)
 
-    def __enter__(self) -> Writer:
-        parent = self._folder.parent
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            for old in parent.glob("tmp-*"):
-                if time.time() - old.stat().st_mtime > _STALE_SECONDS:
-                    shutil.rmtree(old, ignore_errors=True)
-            self._tmp = Path(tempfile.mkdtemp(prefix="tmp-", dir=parent))
-        except OSError as e:
-            raise BadInput(f"cache_dir = {str(parent)!r}: not writable ({e}); give another") from e
-        return self
+    def __len__(self) -> int:
+        return self._starts[-1]
 
-    def tokenizer(self, text: str) -> None:
-        (self._tmp / TOKENIZER).write_text(text, "utf-8")
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": [None] * len(self._shards)}
 
-    def domain(self, record: dict[str, Any], train: np.ndarray, held_out: np.ndarray) -> None:
-        """Adds one domain: its record for the manifest and its two token arrays."""
-        k = len(self._domains)
-        sha = hashlib.sha256()
-        for part, tokens in (("train", train), ("eval", held_out)):
-            np.save(self._tmp / f"{k}.{part}.npy", tokens)
-            # Ids as little-endian uint32, so that the hash is of the tokens and not of the dtype.
-            sha.update(len(tokens).to_bytes(8, "little") + tokens.astype("<u4").tobytes())
-        self._domains.append(record)
-        self._hashes[record["name"]] = sha.hexdigest()
+    def read(self, start: int, out: np.ndarray) -> None:
+        """Fills `out` with the tokens from `start` on."""
+        k = bisect.bisect_right(self._starts, start) - 1
+        done = 0
+        while done < len(out):
+            tokens = self._opened[k]
+            if tokens is None:
+                tokens = self._opened[k] = self._open(k)
+            at = start + done - self._starts[k]
+            part = tokens[at : at + len(out) - done]
+            out[done : done + len(part)] = part
+            done += len(part)
+            k += 1
 
-    def finish(self, rest: dict[str, Any]) -> dict[str, Any]:
-        """Completes the folder and returns its manifest. `rest` is what else the manifest holds."""
-        key = [self._hashes, rest["tokenizer_sha256"], rest["eval_limit"]]
-        fingerprint = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        manifest = {
-            "format": FORMAT,
-            "fingerprint": fingerprint,
-            "domains": self._domains,
-            "sha256": self._hashes,
-            **rest,
-        }
-        (self._tmp / _MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-        for path in self._tmp.iterdir():
-            with path.open("rb") as f:
-                os.fsync(f.fileno())
-        if self._folder.exists() and read_manifest(self._folder) is None:
-            shutil.rmtree(self._folder)  # damaged by hand: we never leave a folder without manifest
-        try:
-            self._tmp.rename(self._folder)
-        except OSError:
-            # Another process finished the same corpus first: same key, same content.
-            if read_manifest(self._folder) is None:
-                raise
-        return manifest
+    def __getitem__(self, index: slice) -> np.ndarray:
+        """A copy of a stretch of tokens, int32."""
+        start, stop, step = index.indices(len(self))
+        out = np.empty(max(0, stop - start), np.int32)
+        self.read(start, out)
+        return out[::step]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, at: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self._tmp, ignore_errors=True)
-        if isinstance(e, OSError):
-            raise BadInput(
-                f"cache_dir = {str(self._folder.parent)!r}: saving the corpus failed ({e});"
-                " make room or give another"
-            ) from e
+    def parts(self) -> Iterable[np.ndarray]:
+        """All tokens, shard by shard, read-only."""
+        for k in range(len(self._shards)):
+            yield self._open(k)
+
+    def _open(self, k: int) -> np.ndarray:
+        shard = self._shards[k]
+        path = self._flat / f"{shard.sha256[:32]}.{self._dtype.name}"
+        size = shard.tokens * self._dtype.itemsize
+        if not path.is_file() or path.stat().st_size != size:
+            parts = read_shard(self._folder, shard, self._dtype)
+            write_whole(path, lambda file: [file.write(part.tobytes()) for part in parts])
+        if not size:
+            return np.zeros(0, self._dtype)
+        # A plain view: np.memmap's own slicing is many times slower.
+        return np.memmap(path, self._dtype, mode="r").view(np.ndarray)

@@ -17,18 +17,28 @@ from autoscale_jax.specs import BadInput
 
 END_OF_TEXT = "<|endoftext|>"
 _EOS_NAMES = (END_OF_TEXT, "</s>", "<eos>", "<|end_of_text|>", "[SEP]")
+_MASK_NAMES = ("[MASK]", "<mask>")
 _MOST_CACHED_WORDS = 500_000
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back. `sha256` identifies it: same hash, same ids."""
+    """Text to token ids and back. `sha256` identifies it: same hash, same ids.
+
+    `special_ids` are the ids that stand for no text, EOS among them; `mask_id` is the one that
+    hides a token in masked language modelling, None where the tokeniser has none.
+    """
 
     vocab_size: int
     eos_id: int
+    mask_id: int | None
+    special_ids: tuple[int, ...]
     sha256: str
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """One int32 array of ids per text, without EOS."""
+
+    def framed(self, ids: np.ndarray) -> np.ndarray:
+        """The ids of a document as it stands in a token stream: EOS behind, [CLS] in front."""
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of ids; EOS reads as <|endoftext|>."""
@@ -42,10 +52,15 @@ class ByteTokenizer:
 
     vocab_size = 257
     eos_id = 256
+    mask_id: int | None = None
+    special_ids: tuple[int, ...] = (256,)
     sha256 = hashlib.sha256(b"bytes").hexdigest()
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [np.frombuffer(t.encode(), np.uint8).astype(np.int32) for t in texts]
+
+    def framed(self, ids: np.ndarray) -> np.ndarray:
+        return np.append(ids, np.int32(self.eos_id))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         pieces = (END_OF_TEXT.encode() if i == self.eos_id else bytes([i]) for i in map(int, ids))
@@ -72,6 +87,12 @@ class HFTokenizer:
         if eos is None:
             raise BadInput(f"{where}: no end-of-text token; add one of {', '.join(_EOS_NAMES)}")
         self.eos_id = eos
+        self._opening = [i for i in [self._tokenizer.token_to_id("[CLS]")] if i is not None]
+        masks = (self._tokenizer.token_to_id(name) for name in _MASK_NAMES)
+        self.mask_id = next((i for i in masks if i is not None), None)
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = {i for i, token in added.items() if token.special}
+        self.special_ids = tuple(sorted(special | {eos}))
         self.vocab_size = max(self._tokenizer.get_vocab().values()) + 1
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()
         self._text = text
@@ -80,6 +101,9 @@ class HFTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [self._encode(t) for t in texts]
+
+    def framed(self, ids: np.ndarray) -> np.ndarray:
+        return np.concatenate([self._opening, ids, [self.eos_id]]).astype(np.int32)
 
     def _encode(self, text: str) -> np.ndarray:
         if self._splits_like_gpt2 and text.isascii():

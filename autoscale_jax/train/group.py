@@ -47,7 +47,7 @@ class Member:
 
     def __init__(self, spec: RunSpec, recipe: Recipe, corpus: Corpus, eval_steps: int) -> None:
         self.spec = spec
-        self.key = run_key(spec, recipe.identity(), corpus.fingerprint)
+        self.key = run_key(spec, recipe.identity(), corpus.fingerprint_of(spec.tokens))
         self.tokens, self.epochs = realised(corpus, spec.tokens, recipe.model.seq_len)
         self.grid = Grid(eval_steps, recipe.step_tokens, sum(self.tokens.values()))
         # one number from the study's seed and the run's: studies share no run's randomness

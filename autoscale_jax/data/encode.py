@@ -1,0 +1,125 @@
+"""Samples -> tokens: one unit of a domain into one training and one held-out shard."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from autoscale_jax.data import tokenize
+from autoscale_jax.data.samples import Rules, samples
+from autoscale_jax.data.sources import Unit
+from autoscale_jax.data.store import Shard, write_shard, write_whole
+from autoscale_jax.data.window import pieces
+
+_CHARS_AT_ONCE = 64_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeTask:
+    """Unit `k` of a domain: the samples to use, their order, and where their tokens go."""
+
+    unit: Unit
+    rules: Rules
+    k: int
+    index_N: np.ndarray
+    bits_N: np.ndarray
+    chars_N: np.ndarray
+    threshold: int  # samples of lower bits are held out
+    tokenizer: Path
+    dtype: str
+    max_document_bytes: int
+    most_tokens: int | None
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"part-{self.k:05}.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What became of a unit."""
+
+    train: Shard
+    eval: Shard
+    train_documents: int
+    eval_documents: int
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(path: Path) -> tokenize.Tokenizer:
+    return tokenize.from_json(path.read_text("utf-8"))
+
+
+def encode(task: EncodeTask) -> Part:
+    """Writes the shards of a unit, or finds them there."""
+    if task.path.exists():
+        return read_part(task.path)
+    dtype = np.dtype(task.dtype)
+    stream = _Stream(task, _tokenizer(task.tokenizer))
+    train = write_shard(task.folder / f"train-{task.k:05}.array_record", stream.train(), dtype)
+    held_out = write_shard(task.folder / f"eval-{task.k:05}.array_record", stream.held_out, dtype)
+    part = Part(train, held_out, stream.train_documents, stream.eval_documents)
+    text = json.dumps(dataclasses.asdict(part)).encode()
+    write_whole(task.path, lambda file: file.write(text))
+    return part
+
+
+def read_part(path: Path) -> Part:
+    found = json.loads(path.read_text())
+    return Part(
+        Shard(**found["train"]),
+        Shard(**found["eval"]),
+        found["train_documents"],
+        found["eval_documents"],
+    )
+
+
+class _Stream:
+    """EOS piece EOS piece ... EOS, over all units of a domain: only the first unit opens with EOS.
+
+    Some 64 million characters at a time are in memory, in the order of their bits, which
+    shuffles them.
+    """
+
+    def __init__(self, task: EncodeTask, tokenizer: tokenize.Tokenizer) -> None:
+        self._task, self._tokenizer = task, tokenizer
+        self._opening = [np.array([tokenizer.eos_id])] if task.k == 0 else []
+        self.held_out = list(self._opening)
+        self.train_documents = self.eval_documents = 0
+
+    def train(self) -> Iterator[np.ndarray]:
+        """Training tokens; the held-out ones gather in `held_out` meanwhile."""
+        most = self._task.most_tokens
+        yield from self._opening
+        for bits, text in self._in_order():
+            if bits < self._task.threshold:
+                self.held_out += self._encode(text)
+                self.eval_documents += 1
+            elif most is None:
+                yield from self._encode(text)
+                self.train_documents += 1
+            elif most > 0:
+                ids = np.concatenate(self._encode(text))[:most]
+                most -= len(ids)
+                yield ids
+                self.train_documents += 1
+
+    def _encode(self, text: str) -> list[np.ndarray]:
+        parts = []
+        for ids in self._tokenizer.encode_batch(pieces(text, self._task.max_document_bytes)):
+            parts += [self._tokenizer.framed(ids)]
+        return parts
+
+    def _in_order(self) -> Iterator[tuple[int, str]]:
+        task = self._task
+        chunk_N = np.cumsum(task.chars_N) // _CHARS_AT_ONCE
+        texts = samples(task.unit, task.rules, task.index_N)
+        for chunk in np.unique(chunk_N):
+            bits = task.bits_N[chunk_N == chunk].tolist()
+            yield from sorted(zip(bits, texts, strict=False))

@@ -1,0 +1,89 @@
+"""Tokens asked -> whole sequences: exact quotas, the supply they draw on, what was realised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from autoscale_jax.data.corpus import Corpus
+from autoscale_jax.specs import BadInput
+
+# Tokens by domain, of one mixture or of several that follow one another in training.
+Tokens = Mapping[str, int] | Sequence[Mapping[str, int]]
+
+
+def stages_of(tokens: Tokens) -> list[Mapping[str, int]]:
+    """The mixtures of a curriculum in their order; a single mixture is a curriculum of one."""
+    stages = [tokens] if isinstance(tokens, Mapping) else list(tokens)
+    if not stages:
+        raise BadInput("tokens = []: a curriculum needs one stage or more")
+    return stages
+
+
+def quota(tokens: Mapping[str, int], seq_len: int) -> dict[str, int]:
+    """Whole sequences of `seq_len` tokens per domain, by largest remainder.
+
+    Each domain is within one sequence of what was asked and so is the total. Domains with 0 tokens
+    get 0 sequences. Raises `BadInput` when the tokens of all domains fill no sequence.
+    """
+    if seq_len < 1:
+        raise BadInput(f"seq_len = {seq_len}: give 1 or more")
+    sequences = {name: n // seq_len for name, n in tokens.items()}
+    total = (2 * sum(tokens.values()) + seq_len) // (2 * seq_len)
+    if total == 0:
+        raise BadInput(
+            f"tokens = {dict(tokens)}: less than one sequence of seq_len = {seq_len};"
+            " ask for more tokens or shorten seq_len"
+        )
+    by_remainder = sorted(tokens, key=lambda name: (-(tokens[name] % seq_len), name))
+    for name in by_remainder[: total - sum(sequences.values())]:
+        sequences[name] += 1
+    return sequences
+
+
+def supply(corpus: Corpus, seq_len: int) -> dict[str, int]:
+    """Unique training sequences of `seq_len` tokens per domain; every token is predicted once."""
+    return {name: (len(t) - 1) // seq_len for name, t in corpus.train_tokens.items()}
+
+
+def check_supply(corpus: Corpus, tokens: Tokens, seq_len: int, max_epochs: float) -> None:
+    """Raises `BadInput` when `tokens` needs a domain more than `max_epochs` times over."""
+    available = supply(corpus, seq_len)
+    for name, n in _total(tokens).items():
+        known_domain(name, available)
+        unique = available[name] * seq_len
+        if n and not unique:
+            raise BadInput(
+                f"tokens[{name!r}] = {n}: the domain's {len(corpus.train_tokens[name]) - 1} unique"
+                f" tokens fill no sequence of seq_len = {seq_len}; add data or shorten seq_len"
+            )
+        # Less than one sequence too many is rounding, not repetition.
+        if n >= max_epochs * unique + seq_len:
+            raise BadInput(
+                f"tokens[{name!r}] = {n}: the domain has {unique} unique tokens, so this is"
+                f" {n / unique:.2f} epochs and max_epochs = {max_epochs:g}; raise max_epochs to"
+                f" {math.ceil(10 * n / unique) / 10:g}, ask for fewer tokens or add data"
+            )
+
+
+def realised(
+    corpus: Corpus, tokens: Tokens, seq_len: int
+) -> tuple[dict[str, int], dict[str, float]]:
+    """What a run on `tokens` trains on: (tokens, epochs) by domain, over whole sequences."""
+    available = supply(corpus, seq_len)
+    sequences = _total([quota(stage, seq_len) for stage in stages_of(tokens)])
+    trained = {name: n * seq_len for name, n in sequences.items()}
+    epochs = {name: n / available[name] if n else 0.0 for name, n in sequences.items()}
+    return trained, epochs
+
+
+def known_domain(name: str, available: Mapping[str, int]) -> None:
+    """Raises `BadInput` for a domain that is not in the corpus."""
+    if name not in available:
+        raise BadInput(f"domain {name!r} is not in the corpus: it has {sorted(available)}")
+
+
+def _total(tokens: Tokens) -> dict[str, int]:
+    stages = stages_of(tokens)
+    names = dict.fromkeys(name for stage in stages for name in stage)
+    return {name: sum(stage.get(name, 0) for stage in stages) for name in names}

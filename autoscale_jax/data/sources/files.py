@@ -1,0 +1,85 @@
+"""Finding files, here or behind gs:// and other remote schemes, and reading them."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+from etils import epath
+
+from autoscale_jax.specs import BadInput
+
+CHUNK = 1 << 20
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def find(pattern: str) -> list[tuple[str, int, Any]]:
+    """(path, bytes, time of change) of the files that a path or glob names, sorted by path."""
+    if is_remote(pattern):
+        return _find_remote(pattern)
+    found = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    files = [Path(p).resolve() for p in found if Path(p).is_file()]
+    return [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+
+
+def _find_remote(pattern: str) -> list[tuple[str, int, Any]]:
+    try:
+        wild = re.search(r"[*?\[]", pattern)
+        if wild is None:
+            paths = [epath.Path(pattern)] if epath.Path(pattern).exists() else []
+        else:
+            base, _, rest = pattern[: wild.start()].rpartition("/")
+            paths = sorted(epath.Path(base).glob(rest + pattern[wild.start() :]), key=str)
+        files = [(p, p.stat()) for p in paths]
+    except (ImportError, NotImplementedError, OSError, ValueError) as e:
+        raise BadInput(
+            f"{pattern}: cannot be listed ({e}); check the path, the credentials and that the"
+            " package for this scheme is installed (gcsfs for gs://, s3fs for s3://)"
+        ) from e
+    return [(str(p), s.length, str(s.mtime)) for p, s in files if not s.is_directory]
+
+
+def open_binary(path: str) -> IO[bytes]:
+    """The file's bytes, as they are stored."""
+    return epath.Path(path).open("rb") if is_remote(path) else Path(path).open("rb")
+
+
+def chunks(path: str) -> Iterator[bytes]:
+    """The uncompressed content, a part at a time. Raises one of `DAMAGE` or OSError."""
+    with open_binary(path) as file:
+        if path.endswith(".zst"):
+            yield from _zstd_chunks(file)
+            return
+        with gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file as plain:
+            while chunk := plain.read(CHUNK):
+                yield chunk
+
+
+def _zstd_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """All frames of a zstd file. zstandard.open would take a file cut short for a whole one."""
+    frame = None
+    while data := file.read(CHUNK):
+        while data:
+            frame = frame or zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
+            yield frame.decompress(data)
+            data = frame.unused_data
+            if frame.eof:
+                frame = None
+    if frame:
+        raise EOFError("the last frame has no end")
+
+
+def temporary() -> IO[bytes]:
+    """A file without a name, gone with the process."""
+    return tempfile.TemporaryFile(prefix="autoscale_jax-")
