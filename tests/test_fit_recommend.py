@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from fit_worlds import KINDS, ddo_tokens, effective_world, noisy_runs
 
 from autoscale_jax import fit
 from autoscale_jax.fit import __main__ as command
+from autoscale_jax.fit.next_run import _fall
+from autoscale_jax.fit.noise import Noise
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Run, RunArrays, RunSpec
 
@@ -212,6 +215,29 @@ def test_the_next_run_is_worth_its_cost(example):
     assert all(r.regret >= 0 for r in found)
     with pytest.raises(BadInput, match="factors"):
         fit.next_run(runs, TARGET, factors=(0.0,))
+
+
+class Outcomes(NamedTuple):
+    """Stands for an ensemble: losses (D, E) that one run would show under each sample."""
+
+    loss_DxE: np.ndarray
+
+    def predictions(self, tokens_K):
+        return self.loss_DxE
+
+
+def test_the_worth_of_a_run_is_the_knowledge_gradient():
+    rng = np.random.default_rng(0)
+    difference_D, other_D = rng.standard_normal((2, 20_000))
+    value_MxD = np.stack([np.zeros(20_000), difference_D])
+    for sd in (1.0, 1e-6):
+        noise = Noise(np.array([sd]), "given", 0.0)
+        # Of two mixtures whose difference is N(0, 1), a run that shows it with noise sd takes
+        # 1 / sqrt(2 pi (1 + sd^2)) off the value in the mean; one that shows nothing takes 0,
+        # also where the noise is so small that every sample is told from every other.
+        fall = _fall(Outcomes(difference_D[:, None]), noise, None, value_MxD)
+        assert abs(fall * np.sqrt(2 * np.pi * (1 + sd**2)) - 1) < 0.05
+        assert _fall(Outcomes(other_D[:, None]), noise, None, value_MxD) < 0.02
 
 
 def table_of(runs: RunArrays) -> RunTable:

@@ -17,6 +17,7 @@ from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunArrays
 
 MIXTURES = 60  # mixtures that the proposal may become, thinned from the samples' optima
+OUTCOMES = 1000  # losses that a run may show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,8 @@ def next_run(
 ) -> list[NextRun]:
     """Candidates (domain x factor x budget, and a replicate of each base), the best first.
 
-    The laws' samples are reweighted by what each candidate might show; its value is the expected
-    fall of the regret of the mixture one would then choose (knowledge gradient, per FLOP).
+    A candidate's value is the expected fall of the regret of the mixture one would choose once its
+    losses are known (knowledge gradient), per FLOP.
 
     Args:
       flops_per_token: cost of a training token; 6 x parameters for a dense transformer.
@@ -76,10 +77,9 @@ def next_run(
     thinned = optima_DxK[np.linspace(0, len(optima_DxK) - 1, MIXTURES).astype(int)]
     mixtures_MxK = np.vstack([best_K, thinned])
     value_MxD = np.log(ensemble.values(mixtures_MxK * study.tokens))
-    regret_MxD = value_MxD - value_MxD.min(0)
     found = []
     for label, tokens_K in _candidates(study, factors):
-        fall = _fall(ensemble, judge.noise, tokens_K, regret_MxD)
+        fall = _fall(ensemble, judge.noise, tokens_K, value_MxD)
         named = dict(zip(study.arrays.domains, tokens_K.tolist(), strict=True))
         found.append(NextRun(label, named, fall, float(tokens_K.sum() * flops_per_token)))
     return sorted(found, key=lambda run: -run.worth)
@@ -103,16 +103,26 @@ def _candidates(study: Study, factors: tuple[float, ...]) -> list[tuple[str, np.
     return found
 
 
-def _fall(ensemble: Ensemble, noise: Noise, tokens_K: np.ndarray, regret_MxD: np.ndarray) -> float:
-    """Expected fall of the chosen mixture's mean regret when a run's losses become known."""
-    z_DxE = ensemble.predictions(tokens_K) / noise.sd_E
-    # One run's noise is correlated between evaluation domains: compare in whitened coordinates.
-    e = z_DxE.shape[1]
-    correlation = np.full((e, e), noise.correlation) + (1 - noise.correlation) * np.eye(e)
-    z_DxE = np.linalg.solve(np.linalg.cholesky(correlation), z_DxE.T).T
-    square_DxD = ((z_DxE[:, None] - z_DxE) ** 2).sum(-1)
-    # Outcome and sample both carry noise: averaged over it, distances count half.
-    weight_DxD = np.exp(-0.25 * square_DxD)
-    weight_DxD /= weight_DxD.sum(1, keepdims=True)
-    after_DxM = weight_DxD @ regret_MxD.T
-    return float(max(regret_MxD.mean(1).min() - after_DxM.min(1).mean(), 0.0))
+def _fall(ensemble: Ensemble, noise: Noise, tokens_K: np.ndarray, value_MxD: np.ndarray) -> float:
+    """Expected fall of the chosen mixture's value when a run's losses become known.
+
+    Values and the run's losses are taken as jointly normal over the samples, so that each mixture's
+    value moves linearly with what the run shows (the correlated knowledge gradient, Frazier et al.
+    2009). Reweighting the samples instead degenerates when noise is small: each outcome then
+    singles out one sample, whatever the run.
+    """
+    loss_DxE = ensemble.predictions(tokens_K)
+    d, e = loss_DxE.shape
+    seen_DxE = loss_DxE - loss_DxE.mean(0)
+    mean_M = value_MxD.mean(1)
+    shared = noise.correlation + (1 - noise.correlation) * np.eye(e)
+    noise_ExE = shared * np.outer(noise.sd_E, noise.sd_E)
+    outcome_ExE = seen_DxE.T @ seen_DxE / d + noise_ExE
+    slope_MxE = np.linalg.solve(outcome_ExE, seen_DxE.T @ (value_MxD - mean_M[:, None]).T / d).T
+    # The same standard normals for every candidate: their differences are not blurred by chance.
+    draws_QxE = np.random.default_rng(0).standard_normal((OUTCOMES, e))
+    draws_QxE = draws_QxE @ np.linalg.cholesky(outcome_ExE).T
+    after_MxQ = mean_M[:, None] + slope_MxE @ draws_QxE.T
+    # Every mixture's values average to its mean over the outcomes: take their chance error out.
+    after_MxQ += mean_M[:, None] - after_MxQ.mean(1, keepdims=True)
+    return float(max(mean_M.min() - after_MxQ.min(0).mean(), 0.0))
