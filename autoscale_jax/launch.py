@@ -2,6 +2,11 @@
 
 Exit codes: 0 done; 2 bad input (one line says which field, which value and what to do); 1 the
 machine failed (a full disk, say): the same command continues the study.
+
+Several processes train as one when each is started with the same command, a folder that all share
+as workdir and `--coordinator=auto` (on SLURM, TPU pods and Kubernetes), or elsewhere with
+`--coordinator=HOST:PORT --num_processes=N --process_id=I`. The first one writes the study; when one
+fails, all end within two minutes.
 """
 
 from __future__ import annotations
@@ -15,11 +20,15 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from autoscale_jax.pipeline import run_study
+from autoscale_jax.pipeline import follow_study, run_study
 from autoscale_jax.specs import BadInput
+from autoscale_jax.train import processes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Study config: a file, FILE:ARGUMENT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study's ledger and report.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train as one.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -41,10 +50,29 @@ def read_flags(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
 def main(argv: Sequence[str]) -> None:
     """Run the study that the flags describe."""
     config, workdir = read_flags(argv)
-    jax.config.update("jax_compilation_cache_dir", str(workdir / "xla_cache"))
-    # without an accelerator, each run that trains at once gets a simulated device of its own
-    jax.config.update("jax_num_cpu_devices", int(config.execute.slots))
-    run_study(config, workdir)
+    set_up_jax(config)
+    if processes.leads():
+        run_study(config, workdir)
+    else:
+        follow_study(config, workdir)
+
+
+def set_up_jax(config: ConfigDict) -> None:
+    """Cache of compiled programs, simulated devices, and the other processes, if any."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "autoscale_jax" / "xla"))
+    # without an accelerator, each slot gets as many simulated devices as its mesh needs
+    devices = int(config.execute.slots * config.mesh.fsdp * config.mesh.tensor)
+    jax.config.update("jax_num_cpu_devices", max(1, devices // (_NUM_PROCESSES.value or 1)))
+    if _COORDINATOR.value is None:
+        return
+    address = None if _COORDINATOR.value == "auto" else _COORDINATOR.value
+    try:
+        jax.distributed.initialize(address, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    except ValueError as error:
+        remedy = "give HOST:PORT with --num_processes and --process_id"
+        raise BadInput(f"--coordinator = {_COORDINATOR.value}: {error}; {remedy}") from error
 
 
 def _one_line(error: object) -> str:
@@ -56,10 +84,18 @@ def run() -> None:
     try:
         main(sys.argv)
     except BadInput as error:
-        sys.exit(_say(error, 2))
+        code = _say(error, 2)
     except OSError as error:
         code = _say(f"{error}: mend it, then the same command continues", 1)
-        os._exit(code)  # without the complaints of writers whose disk is full
+    except jax.errors.JaxRuntimeError as error:
+        if not jax.distributed.is_initialized():
+            raise
+        code = _say(f"another process failed: {str(error)[:300]}", 1)
+    else:
+        return
+    if code == 2 and not jax.distributed.is_initialized():
+        sys.exit(code)
+    os._exit(code)  # without waiting for other processes, or for writers whose disk is full
 
 
 def _say(error: object, code: int) -> int:

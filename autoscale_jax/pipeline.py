@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 from autoscale_jax import config as configs
 from autoscale_jax import models, report, summary, workdir
 from autoscale_jax.data import Corpus, prepare
-from autoscale_jax.execute import Execute, TrainHere
+from autoscale_jax.execute import Execute, OnProgress, TrainHere
 from autoscale_jax.progress import StudyProgress
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunSpec
 from autoscale_jax.study import Study
+from autoscale_jax.train import processes
 from autoscale_jax.train.recipe import Recipe
 
 
@@ -31,22 +32,13 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
     with StudyProgress(folder) as progress, RunTable.open(folder / "runs.jsonl") as table:
         progress.say(f"study in {folder}: preparing the corpus")
         corpus = prepare(config.data.to_dict(), folder / "corpus")
+        processes.meet()  # the others may read it
         progress.say(corpus.summary())
         for note in table.notes:
             progress.say(f"ledger: {note}")
         study = Study(config, corpus, table)
         study.check()
-        execute = TrainHere(
-            make_recipe(config, corpus),
-            corpus,
-            folder / "checkpoints",
-            config.execute.slots,
-            config.train.checkpoint_seconds,
-            progress.update,
-            config.mesh.fsdp,
-            config.mesh.tensor,
-            config.execute.population,
-        )
+        execute = make_execute(config, corpus, folder, progress.update)
         measure(study, study.method.ask, execute, progress, study.planned_verification())
         progress.say("fitting laws, extrapolating")
         try:
@@ -61,7 +53,32 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
         report.write(result, folder)
         table.to_csv(folder / "runs.csv")
         progress.say(f"report: {folder / 'report.html'}")
+        execute.release()
     return result
+
+
+def follow_study(config: ConfigDict, folder: Path) -> None:
+    """What every process but the first one does: train with it, to the end of the study."""
+    configs.validate(config)
+    processes.meet()
+    corpus = prepare(config.data.to_dict(), folder / "corpus")
+    make_execute(config, corpus, folder, lambda spec, progress: None).follow()
+
+
+def make_execute(
+    config: ConfigDict, corpus: Corpus, folder: Path, on_progress: OnProgress
+) -> TrainHere:
+    """Trains the study's runs on the devices here. Raises `BadInput` when they do not suit it."""
+    return TrainHere(
+        make_recipe(config, corpus),
+        corpus,
+        folder / "checkpoints",
+        config.execute.slots,
+        config.train.checkpoint_seconds,
+        on_progress,
+        **config.mesh.to_dict(),
+        population=config.execute.population,
+    )
 
 
 def make_recipe(config: ConfigDict, corpus: Corpus) -> Recipe:
