@@ -102,7 +102,7 @@ def open_corpus(folder: Path) -> Corpus:
     if content is None or content.get("kind") != "corpus":
         raise BadInput(f"{folder}: holds no prepared corpus")
     tokenizer = tokenize.from_json((folder / manifest.TOKENIZER).read_text("utf-8"))
-    opened = [_Opened(d["name"], _folder(folder, d["folder"])) for d in content["domains"]]
+    opened = [_Opened(d["name"], folder_of_domain(folder, d["folder"])) for d in content["domains"]]
     for domain in opened:
         if domain.content["tokenizer_sha256"] != tokenizer.sha256:
             raise BadInput(
@@ -124,7 +124,8 @@ def open_corpus(folder: Path) -> Corpus:
     )
 
 
-def _folder(corpus: Path, named: str) -> str:
+def folder_of_domain(corpus: Path, named: str) -> str:
+    """The folder of a domain as a corpus' manifest names it."""
     return named if "://" in named or Path(named).is_absolute() else str(corpus.parent / named)
 
 

@@ -64,10 +64,17 @@ def encode(task: EncodeTask) -> Part:
     stream = _Stream(task, _tokenizer(task.tokenizer))
     train = write_shard(task.folder / f"train-{task.k:05}.array_record", stream.train(), dtype)
     held_out = write_shard(task.folder / f"eval-{task.k:05}.array_record", stream.held_out, dtype)
-    part = Part(train, held_out, stream.train_documents, stream.eval_documents)
+    for shard, ends in ((train, stream.train_ends), (held_out, stream.eval_ends)):
+        write_whole(task.folder / ends_file(shard), functools.partial(np.save, arr=ends))
+    part = Part(train, held_out, len(stream.train_ends), len(stream.eval_ends))
     text = json.dumps(dataclasses.asdict(part)).encode()
     write_whole(task.path, lambda file: file.write(text))
     return part
+
+
+def ends_file(shard: Shard) -> str:
+    """Where each document of a shard ends: an int64 array of positions in the shard."""
+    return shard.file.removesuffix(".array_record") + ".ends.npy"
 
 
 def read_part(path: Path) -> Part:
@@ -91,30 +98,30 @@ class _Stream:
         self._task, self._tokenizer = task, tokenizer
         self._opening = [np.array([tokenizer.eos_id])] if task.k == 0 else []
         self.held_out = list(self._opening)
-        self.train_documents = self.eval_documents = 0
+        self.train_ends: list[int] = []
+        self.eval_ends: list[int] = []
 
     def train(self) -> Iterator[np.ndarray]:
         """Training tokens; the held-out ones gather in `held_out` meanwhile."""
-        most = self._task.most_tokens
+        at_train = at_eval = len(self._opening)
+        last = np.inf if self._task.most_tokens is None else at_train + self._task.most_tokens
         yield from self._opening
         for bits, text in self._in_order():
             if bits < self._task.threshold:
-                self.held_out += self._encode(text)
-                self.eval_documents += 1
-            elif most is None:
-                yield from self._encode(text)
-                self.train_documents += 1
-            elif most > 0:
-                ids = np.concatenate(self._encode(text))[:most]
-                most -= len(ids)
+                ids = self._encode(text)
+                self.held_out.append(ids)
+                at_eval += len(ids)
+                self.eval_ends.append(at_eval)
+            elif at_train < last:
+                ids = self._encode(text)
+                ids = ids[: int(min(len(ids), last - at_train))]
                 yield ids
-                self.train_documents += 1
+                at_train += len(ids)
+                self.train_ends.append(at_train)
 
-    def _encode(self, text: str) -> list[np.ndarray]:
-        parts = []
-        for ids in self._tokenizer.encode_batch(pieces(text, self._task.max_document_bytes)):
-            parts += [self._tokenizer.framed(ids)]
-        return parts
+    def _encode(self, text: str) -> np.ndarray:
+        parts = self._tokenizer.encode_batch(pieces(text, self._task.max_document_bytes))
+        return np.concatenate([self._tokenizer.framed(ids) for ids in parts])
 
     def _in_order(self) -> Iterator[tuple[int, str]]:
         task = self._task

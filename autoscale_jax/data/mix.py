@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -115,17 +115,9 @@ class BatchSource:
         step = int(step)
         first, domain_N, index_N = self._part_of_order(step)
         at_B = step * self._batch_size + np.arange(self._rows.start, self._rows.stop)
-        n = min(max(len(self._order) - int(at_B[0]), 0), len(at_B))
-        length = self._seq_len
-        tokens_BxL1 = np.empty((len(at_B), length + 1), np.int32)
-        tokens_BxL1[n:] = 0
-        weight_BxL = np.ones((len(at_B), length), np.float32)
-        weight_BxL[n:] = 0
-        start = int(at_B[0]) - first
-        for b in range(n):
-            tokens = self._tokens_K[domain_N[start + b]]
-            tokens.read(index_N[start + b] * length, tokens_BxL1[b])
-        return self._make(tokens_BxL1, weight_BxL, at_B)
+        here = slice(int(at_B[0]) - first, int(at_B[-1]) + 1 - first)
+        rows = zip(domain_N[here], index_N[here], strict=True)
+        return self._make(*read_rows(self._tokens_K, rows, len(at_B), self._seq_len), at_B)
 
     def _part_of_order(self, step: int) -> tuple[int, list[int], list[int]]:
         """The order of some thousand positions around a step; the last such part is kept."""
@@ -139,6 +131,21 @@ class BatchSource:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ordered": (-1, [], [])}
+
+
+def read_rows(
+    tokens_K: Sequence[Tokens], rows: Iterable[tuple[int, int]], n: int, seq_len: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """tokens [n, L + 1] and weights [n, L] of (domain, sequence) rows; missing ones weigh 0."""
+    tokens_nxL1 = np.empty((n, seq_len + 1), np.int32)
+    weight_nxL = np.ones((n, seq_len), np.float32)
+    filled = 0
+    for domain, index in rows:
+        tokens_K[domain].read(index * seq_len, tokens_nxL1[filled])
+        filled += 1
+    tokens_nxL1[filled:] = 0
+    weight_nxL[filled:] = 0
+    return tokens_nxL1, weight_nxL
 
 
 def eval_batches(

@@ -27,7 +27,7 @@ class Order:
 
     Domains are numbered in the sorted order of their names (`names`). A domain's sequences are
     visited in a permutation of all it has, drawn from (seed, name); when they run out, another
-    permutation follows for each further epoch. Stages continue where the one before them stopped.
+    permutation follows for each further epoch. Stages go on where the one before them stopped.
     """
 
     def __init__(
@@ -42,8 +42,7 @@ class Order:
                     f"tokens[{name!r}]: {asked} sequences asked and the domain fills none;"
                     " add data or shorten seq_len"
                 )
-        self._available_K = np.array([max(available[name], 1) for name in self.names], np.int64)
-        self._key_K = np.array([key_of(seed, name) for name in self.names], np.uint64)
+        self._visits = Visits(self.names, available, seed)
         self._starts = [0, *itertools.accumulate(sum(stage.values()) for stage in stages)]
         if self._starts[-1] >= _MOST_SEQUENCES:
             raise BadInput(
@@ -68,10 +67,18 @@ class Order:
             here = np.flatnonzero(stage_N == s)
             domain_n, rank_n = _descend(self._stages[s], position_N[here] - self._starts[s])
             domain_N[here], rank_N[here] = domain_n, rank_n + self._before_SxK[s][domain_n]
-        return domain_N, self.visit(domain_N, rank_N)
+        return domain_N, self._visits(domain_N, rank_N)
 
-    def visit(self, domain_N: np.ndarray, rank_N: np.ndarray) -> np.ndarray:
-        """index_N: which sequence of the domain its `rank`-th visit reads."""
+
+class Visits:
+    """Which sequence of a domain its `rank`-th visit reads: epoch after epoch, each shuffled."""
+
+    def __init__(self, names: Sequence[str], available: Mapping[str, int], seed: int) -> None:
+        self._available_K = np.array([max(available[name], 1) for name in names], np.int64)
+        self._key_K = np.array([key_of(seed, name) for name in names], np.uint64)
+
+    def __call__(self, domain_N: np.ndarray, rank_N: np.ndarray) -> np.ndarray:
+        """index_N of domains, numbered as in `names`, and ranks."""
         available_N = self._available_K[domain_N]
         epoch_N, rank_N = np.divmod(rank_N, available_N)
         key_N = mix64(self._key_K[domain_N] + epoch_N.astype(np.uint64))
