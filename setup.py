@@ -21,6 +21,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "rich>=14",
+        "safetensors>=0.6",
         "scipy>=1.14",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.10",
@@ -39,5 +40,6 @@ setup(
             "ruff",
         ],
         "baselines": ["lightgbm"],
+        "parity": ["torch==2.13.0", "transformers>=5"],  # tests/test_parity.py
     },
 )

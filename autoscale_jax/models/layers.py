@@ -61,6 +61,10 @@ class TransformerConfig:
     attention: str = "auto"
 
     @property
+    def mlp_width(self) -> int:
+        return 4 * self.d_model
+
+    @property
     def padded_vocab_size(self) -> int:
         """Rows of the embedding: whole tiles, divisible by up to 256 devices, at most 2% more.
 
@@ -116,7 +120,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         c = self.config
-        h = dense(4 * c.d_model, "in", c.dtype)(x_BxLxD)
+        h = dense(c.mlp_width, "in", c.dtype)(x_BxLxD)
         h = nn.gelu(h, approximate=self.approximate_gelu)
         return dense(c.d_model, "out", c.dtype, self.out_std)(h)
 
@@ -141,8 +145,13 @@ def stack(block: type[nn.Module], config: TransformerConfig) -> Callable[[jax.Ar
     return lambda x_BxLxD: blocks(x_BxLxD, None)[0]
 
 
+def path_of(path: Any) -> str:
+    """A path of jax.tree_util as "layers/mlp/in/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def axes(path: Any) -> tuple[str, ...]:
     """The names of the axes of the parameter at a path of the pytree."""
-    at = jax.tree_util.keystr(path, simple=True, separator="/")
+    at = path_of(path)
     found = next(names for end, names in AXES.items() if at.endswith(end))
     return ("layers", *found) if at.startswith("layers/") else found
