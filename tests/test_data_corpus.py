@@ -1,5 +1,6 @@
 """The prepared corpus: no document on both sides, nothing counted twice, a cache that is whole."""
 
+import concurrent.futures
 import json
 import shutil
 import signal
@@ -406,6 +407,14 @@ def test_processes_give_what_one_gives(config, tmp_path):
     assert two.fingerprint == prepare(config, tmp_path / "one", workers=1).fingerprint
     assert any(line.startswith("scan: ") and "5/5 parts" in line for line in lines)
     assert any(line.startswith("tokenise: ") and " left" in line for line in lines)
+
+
+def test_two_that_prepare_the_same_corpus_do_not_mind(config, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: prepare(config, tmp_path / "cache"), range(2)))
+    assert both[0].fingerprint == both[1].fingerprint
+    assert (both[0].train_tokens["news"][:] == both[1].train_tokens["news"][:]).all()
+    assert not list((tmp_path / "cache").rglob("tmp-*"))
 
 
 def test_a_cache_that_cannot_be_written_is_named(config, tmp_path, monkeypatch):

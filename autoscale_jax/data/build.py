@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autoscale_jax.data import manifest, parallel, tokenize
 from autoscale_jax.data.encode import EncodeTask, Part, encode
 from autoscale_jax.data.plan import Plan
-from autoscale_jax.data.samples import Counts, Notes, ScanTask, notes, scan
+from autoscale_jax.data.samples import Counts, Notes, ScanTask, scan
 from autoscale_jax.data.sources import identity_hash
 from autoscale_jax.data.split import Split, split
 from autoscale_jax.data.store import sweep, write_whole
@@ -46,10 +44,10 @@ def _build(plan: Plan, folder: Path, pool: parallel.Workers, progress: parallel.
     results = pool.run(scan, flat)
     for _ in progress.watch("scan", results, [task.unit.bytes for task in flat]):
         pass
-    found = {name: [notes(task) for task in of_domain] for name, of_domain in tasks.items()}
+    found = {name: [task.notes() for task in of_domain] for name, of_domain in tasks.items()}
     for name, of_domain in found.items():
-        _check_any_left(plan, name, sum((n.counts for n in of_domain), Counts()))
-    splits = split({n: [x.bits_N for x in xs] for n, xs in found.items()}, plan.held_out)
+        _check_any_left(plan, name, sum((n.counts() for n in of_domain), Counts()))
+    splits = split({n: [unit.bits_N for unit in xs] for n, xs in found.items()}, plan.held_out)
     tokenizer = tokenizer_of(plan, found, splits)
     write_whole(folder / manifest.TOKENIZER, lambda file: file.write(tokenizer.to_json().encode()))
     warnings = []
@@ -137,15 +135,13 @@ class _Domains:
         )
 
     def _task(self, name: str, k: int, folder: str, most_tokens: int | None) -> EncodeTask:
-        found, of_domain = self.found[name][k], self.splits[name]
-        use = np.flatnonzero(of_domain.keep[k])
+        of_domain = self.splits[name]
         return EncodeTask(
             unit=self.plan.units[name][k],
             rules=self.plan.rules[name],
             k=k,
-            index_N=found.index_N[use],
-            bits_N=found.bits_N[use],
-            chars_N=found.chars_N[use],
+            notes=self.found[name][k],
+            keep_N=of_domain.keep[k],
             threshold=of_domain.threshold,
             tokenizer=self.tokenizer_file,
             dtype="uint16" if self.tokenizer.vocab_size <= 1 << 16 else "uint32",
@@ -163,7 +159,7 @@ class _Domains:
         return parts
 
     def _finish(self, name: str, folder: str, parts: list[Part]) -> None:
-        path, counts = self.cache / folder, sum((n.counts for n in self.found[name]), Counts())
+        path, counts = self.cache / folder, sum((n.counts() for n in self.found[name]), Counts())
         write_whole(
             path / manifest.TOKENIZER,
             lambda file: file.write(self.tokenizer.to_json().encode()),

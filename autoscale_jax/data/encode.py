@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from autoscale_jax.data import tokenize
-from autoscale_jax.data.samples import Rules, samples
+from autoscale_jax.data.samples import Notes, Rules, samples
 from autoscale_jax.data.sources import Unit
 from autoscale_jax.data.store import Shard, write_shard, write_whole
 from autoscale_jax.data.window import pieces
@@ -26,9 +26,8 @@ class EncodeTask:
     unit: Unit
     rules: Rules
     k: int
-    index_N: np.ndarray
-    bits_N: np.ndarray
-    chars_N: np.ndarray
+    notes: Notes
+    keep_N: np.ndarray
     threshold: int  # samples of lower bits are held out
     tokenizer: Path
     dtype: str
@@ -124,9 +123,10 @@ class _Stream:
         return np.concatenate([self._tokenizer.framed(ids) for ids in parts])
 
     def _in_order(self) -> Iterator[tuple[int, str]]:
-        task = self._task
-        chunk_N = np.cumsum(task.chars_N) // _CHARS_AT_ONCE
-        texts = samples(task.unit, task.rules, task.index_N)
-        for chunk in np.unique(chunk_N):
-            bits = task.bits_N[chunk_N == chunk].tolist()
+        task, keep_N = self._task, self._task.keep_N
+        bits_n = task.notes.bits_N()[keep_N]
+        chunk_n = np.cumsum(task.notes.chars_N()[keep_N]) // _CHARS_AT_ONCE
+        texts = samples(task.unit, task.rules, task.notes.index_N()[keep_N])
+        for chunk in np.unique(chunk_n):
+            bits = bits_n[chunk_n == chunk].tolist()
             yield from sorted(zip(bits, texts, strict=False))

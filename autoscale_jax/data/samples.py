@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -61,15 +61,6 @@ class Counts:
         )
 
 
-class Notes(NamedTuple):
-    """N samples of a unit: which records they are, their 64 bits, how long they are."""
-
-    index_N: np.ndarray
-    bits_N: np.ndarray
-    chars_N: np.ndarray
-    counts: Counts
-
-
 @dataclasses.dataclass(frozen=True)
 class ScanTask:
     unit: Unit
@@ -80,6 +71,10 @@ class ScanTask:
     def path(self) -> Path:
         key = identity_hash(self.unit.identity(), dataclasses.asdict(self.rules))
         return self.folder / f"{key}.npz"
+
+    def notes(self) -> Notes:
+        """What the scan found, once it is done."""
+        return Notes(self.path)
 
 
 def scan(task: ScanTask) -> None:
@@ -110,11 +105,30 @@ def scan(task: ScanTask) -> None:
     )
 
 
-def notes(task: ScanTask) -> Notes:
-    """What `scan` found."""
-    with np.load(task.path) as found:
-        counts = Counts(**json.loads(str(found["counts"])))
-        return Notes(found["index_N"], found["bits_N"], found["chars_N"], counts)
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """What `scan` left of a unit's N samples; read anew each time, so that none of it is held."""
+
+    path: Path
+
+    def counts(self) -> Counts:
+        return Counts(**json.loads(str(self._read("counts"))))
+
+    def index_N(self) -> np.ndarray:
+        """Which records they are."""
+        return self._read("index_N")
+
+    def bits_N(self) -> np.ndarray:
+        """Their 64 bits (`window.uniform64`)."""
+        return self._read("bits_N")
+
+    def chars_N(self) -> np.ndarray:
+        """How long they are."""
+        return self._read("chars_N")
+
+    def _read(self, name: str) -> np.ndarray:
+        with np.load(self.path) as found:
+            return found[name]
 
 
 def sample_of(documents: Documents, index: int, rules: Rules) -> str | Counts:

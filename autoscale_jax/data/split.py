@@ -8,7 +8,7 @@ different samples of 10^9 do, and one is lost, has a probability of 3%.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from autoscale_jax.specs import BadInput
 
 _AT_ONCE = 50_000_000
+Bits = Callable[[], np.ndarray]
 
 
 class Split(NamedTuple):
@@ -35,19 +36,19 @@ class Split(NamedTuple):
 
 
 def split(
-    samples: Mapping[str, Sequence[np.ndarray]], held_out: float, at_once: int = _AT_ONCE
+    samples: Mapping[str, Sequence[Bits]], held_out: float, at_once: int = _AT_ONCE
 ) -> dict[str, Split]:
-    """Splits samples, given by domain and unit as uint64 arrays.
+    """Splits samples, given by domain and unit as functions that read uint64 arrays.
 
     A sample stays where it comes first, by domain in sorted order, then by unit. `held_out` below 1
     is a share of each domain's samples, otherwise their number; those with the lowest bits are
     taken, so that adding documents moves few others. Works through the range of the bits in
-    parts of some `at_once` samples, which bounds the memory. Raises `BadInput` for a domain of
-    which too little remains.
+    parts of some `at_once` samples, so that memory holds these and a byte for each sample.
+    Raises `BadInput` for a domain of which too little remains.
     """
     names = sorted(samples)
-    keep = {name: [np.zeros(len(u), bool) for u in samples[name]] for name in names}
-    total = sum(len(u) for name in names for u in samples[name])
+    keep = {name: [np.zeros(len(read()), bool) for read in samples[name]] for name in names}
+    total = sum(len(unit) for name in names for unit in keep[name])
     parts = max(1, -(-total // at_once))
     lowest: dict[str, list[np.ndarray]] = {name: [] for name in names}
     kept = dict.fromkeys(names, 0)
@@ -71,13 +72,13 @@ def _cut(share: float) -> np.uint64:
 
 
 def _first_ones(
-    samples: Mapping[str, Sequence[np.ndarray]], names: Sequence[str], low: int, high: int
+    samples: Mapping[str, Sequence[Bits]], names: Sequence[str], low: int, high: int
 ) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
     """Of each unit, (domain, unit, indices, bits) of samples in [low, high] seen nowhere before."""
     units = [(name, k) for name in names for k in range(len(samples[name]))]
     where, bits = [], []
     for name, k in units:
-        u = np.asarray(samples[name][k])
+        u = samples[name][k]()
         inside = np.flatnonzero((u >= np.uint64(low)) & (u <= np.uint64(high)))
         where.append(inside)
         bits.append(u[inside])

@@ -38,12 +38,13 @@ def _first_training_samples(
     """Training samples in the order of their bits, with `room` characters or more if there are."""
     bits, unit, index, chars = [], [], [], []
     for k, (notes, keep) in enumerate(zip(found, of_domain.keep, strict=True)):
-        use = np.flatnonzero(keep & (notes.bits_N >= np.uint64(of_domain.threshold)))
-        use = use[np.argsort(notes.bits_N[use])[:room]]  # a sample has a character or more
-        bits.append(notes.bits_N[use])
+        bits_N = notes.bits_N()
+        use = np.flatnonzero(keep & (bits_N >= np.uint64(of_domain.threshold)))
+        use = use[np.argsort(bits_N[use])[:room]]  # a sample has a character or more
+        bits.append(bits_N[use])
         unit.append(np.full(len(use), k))
-        index.append(notes.index_N[use])
-        chars.append(notes.chars_N[use])
+        index.append(notes.index_N()[use])
+        chars.append(notes.chars_N()[use])
     first_N = np.argsort(np.concatenate(bits))
     n = int(np.searchsorted(np.cumsum(np.concatenate(chars)[first_N]), room)) + 1
     unit_n, index_n = (np.concatenate(x)[first_N[:n]] for x in (unit, index))
