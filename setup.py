@@ -11,6 +11,8 @@ setup(
     packages=find_packages(include=["autoscale_jax", "autoscale_jax.*"]),
     install_requires=[
         "absl-py",
+        "array-record>=0.8",
+        "etils[epath]>=1.14",
         "flax>=0.12",
         "grain>=0.2.18",
         "jax>=0.10,<0.13",
@@ -20,6 +22,7 @@ setup(
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
+        "pyarrow>=20",
         "rich>=14",
         "safetensors>=0.6",
         "scipy>=1.14",
@@ -40,6 +43,7 @@ setup(
             "ruff",
         ],
         "baselines": ["lightgbm"],
+        "peers": ["datasets>=5", "torch==2.13.0"],  # benchmarks/data_speed.py
         "parity": ["torch==2.13.0", "transformers>=5"],  # tests/test_parity.py
     },
 )

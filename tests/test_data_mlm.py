@@ -1,5 +1,7 @@
 """Masks: BERT's shares, nothing special hidden, the same wherever and whenever a row is read."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tokenizers
@@ -111,3 +113,9 @@ def test_held_out_masks_are_fixed(corpus):
 def test_objectives_are_known(corpus):
     with pytest.raises(ValueError, match="objective = 'clm': choose one of causal, mlm"):
         mix.batches(corpus, {"a": 300, "b": 0}, 30, 4, 0, "clm")
+
+
+def test_the_vocabulary_of_a_model_has_room_for_the_mask(corpus):
+    assert corpus.vocab_size_of("mlm") == corpus.vocab_size_of("causal") == corpus.vocab_size
+    plain = dataclasses.replace(corpus, tokenizer=tokenize.ByteTokenizer())
+    assert (plain.vocab_size_of("causal"), plain.vocab_size_of("mlm")) == (257, 258)

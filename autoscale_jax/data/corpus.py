@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from autoscale_jax.data import manifest, settings, tokenize
+from autoscale_jax.data import manifest, mlm, settings, tokenize
 from autoscale_jax.data.build import build
 from autoscale_jax.data.parallel import Progress
 from autoscale_jax.data.plan import folder_of, plan
@@ -40,6 +40,10 @@ class Corpus:
     @property
     def vocab_size(self) -> int:
         return self.tokenizer.vocab_size
+
+    def vocab_size_of(self, objective: str) -> int:
+        """Ids that a model under `objective` sees: "mlm" may add one, to hide tokens with."""
+        return mlm.vocab_size(self.tokenizer) if objective == "mlm" else self.vocab_size
 
     @property
     def fingerprint(self) -> str:

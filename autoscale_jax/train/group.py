@@ -52,7 +52,8 @@ class Member:
         self.grid = Grid(eval_steps, recipe.step_tokens, sum(self.tokens.values()))
         # one number from the study's seed and the run's: studies share no run's randomness
         self.seed = recipe.seed * 1_000_003 + spec.seed
-        self.data = batches(corpus, spec.tokens, recipe.model.seq_len, recipe.batch_size, self.seed)
+        length, rows = recipe.model.seq_len, recipe.batch_size
+        self.data = batches(corpus, spec.tokens, length, rows, self.seed, recipe.objective)
         self.problem = ""
 
 

@@ -70,7 +70,8 @@ class Trainer:
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         rows = eval_rows(recipe.model, mesh)
         self._eval_steps = max(1, round(recipe.eval_every_tokens / recipe.step_tokens))
-        self._evaluate = Evaluate(recipe, mesh, eval_batches(corpus, recipe.model.seq_len, rows))
+        held_out = eval_batches(corpus, recipe.model.seq_len, rows, recipe.objective)
+        self._evaluate = Evaluate(recipe, mesh, held_out)
 
     def train(self, specs: Sequence[RunSpec], on_progress: OnProgress) -> list[Run]:
         """Train `specs` together, continuing from their checkpoint if there is one.

@@ -39,6 +39,11 @@ class Recipe:
         """Tokens of an optimiser step."""
         return self.batch_size * self.model.seq_len
 
+    @property
+    def objective(self) -> str:
+        """What the data prepare: the next token, or the masked ones."""
+        return "mlm" if isinstance(self.model, models.BertConfig) else "causal"
+
     def identity(self) -> dict[str, Any]:
         """Everything that changes a run's numbers, as plain JSON: part of the run's key."""
         fields = dataclasses.asdict(self)
