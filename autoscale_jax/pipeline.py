@@ -31,7 +31,7 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
     workdir.claim(folder, config)
     with StudyProgress(folder) as progress, RunTable.open(folder / "runs.jsonl") as table:
         progress.say(f"study in {folder}: preparing the corpus")
-        corpus = prepare(config.data.to_dict(), folder / "corpus")
+        corpus = prepare(config.data.to_dict(), folder / "corpus", say=progress.say)
         processes.meet()  # the others may read it
         progress.say(corpus.summary())
         for note in table.notes:
@@ -85,7 +85,8 @@ def make_recipe(config: ConfigDict, corpus: Corpus) -> Recipe:
     """What all runs of the study share."""
     train = config.train.to_dict()
     del train["checkpoint_seconds"]
-    model = models.make_config(tokens=corpus.vocab_size, **config.model.to_dict())
+    tokens = corpus.vocab_size_of("mlm" if config.model.name == "bert" else "causal")
+    model = models.make_config(tokens=tokens, **config.model.to_dict())
     return Recipe(model=model, seed=config.seed, **train)
 
 

@@ -79,7 +79,7 @@ class Progress:
         for n, (i, result) in enumerate(results, start=1):
             done += sizes[i]
             now = time.monotonic()
-            if self._say and (now - last >= self._every or n == len(sizes)):
+            if self._say and total and (now - last >= self._every or n == len(sizes)):
                 last = now
                 rate = done / max(now - start, 1e-9)
                 self._say(
