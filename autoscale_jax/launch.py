@@ -20,11 +20,12 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from autoscale_jax import config as configs
 from autoscale_jax.pipeline import follow_study, run_study
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train import processes
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Study config: a file, FILE:ARGUMENT.")
+config_flags.DEFINE_config_file("config", None, "Study config: a file, FILE:ARGUMENT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study's ledger and report.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train as one.")
@@ -34,17 +35,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def read_flags(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
     """Config and workdir. Raises `BadInput` for anything absl or the config file refuses."""
-    try:
-        rest = flags.FLAGS(argv)[1:]
-        config = _CONFIG.value
-        config.lock()  # a file that did not load fails at its first use: here
-    except BadInput:
-        raise
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
-        raise BadInput(f"--config: {error}") from error
-    if rest:
-        raise BadInput(f"argument {rest[0]!r}: not a flag; overrides look like --config.seed=1")
-    return config, Path(str(_WORKDIR.value))
+    return configs.from_flags(flags.FLAGS, argv), Path(str(_WORKDIR.value))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
 
 def set_up_jax(config: ConfigDict) -> None:
     """Cache of compiled programs, simulated devices, and the other processes, if any."""
-    if not jax.config.jax_compilation_cache_dir:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "autoscale_jax" / "xla"))
     # without an accelerator, each slot gets as many simulated devices as its mesh needs

@@ -10,7 +10,7 @@ import pytest
 
 from autoscale_jax import models
 from autoscale_jax.data import Order, eval_batches, quota, supply
-from autoscale_jax.specs import RunSpec
+from autoscale_jax.specs import BadInput, RunSpec, run_key
 from autoscale_jax.train import checkpoint
 from autoscale_jax.train.group import Member
 from autoscale_jax.train.loop import Trainer
@@ -134,6 +134,41 @@ def test_two_devices_train_as_one(recipe, corpus, tmp_path, whole_run):
         assert run.loss[name] == pytest.approx(loss, abs=2e-3)
     first, same = whole_run.curve[0], run.curve[0]
     assert same.loss == pytest.approx(dict(first.loss), abs=2e-4)
+
+
+def test_microbatches_weigh_tokens_not_rows(recipe, corpus, tmp_path, whole_run):
+    """The last batch is partly filled: whole rows of weight 0 make a microbatch lighter."""
+    split = dataclasses.replace(recipe, accumulation=4)
+    run = train(trainer(split, corpus, tmp_path))
+    assert run.key == whole_run.key, "rounding aside it is the same run"
+    assert run.curve[0].loss == pytest.approx(dict(whole_run.curve[0].loss), abs=2e-4)
+    assert run.loss == pytest.approx(dict(whole_run.loss), abs=2e-3)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(recipe, corpus, tmp_path, whole_run):
+    """A folder that was copied from a study of another model: what differs is named."""
+
+    def interrupt(spec, progress):
+        if progress.tokens > 10_000:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(trainer(recipe, corpus, tmp_path, checkpoint_seconds=0), SPEC, interrupt)
+    wider = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, d_model=32))
+    key = run_key(SPEC, wider.identity(), corpus.fingerprint)
+    next(tmp_path.iterdir()).rename(tmp_path / key)
+    with pytest.raises(
+        BadInput, match=r"another shape: .*\['head'\] is .*16\), not .*32\); delete"
+    ):
+        train(trainer(wider, corpus, tmp_path))
+
+
+def test_out_of_memory_is_one_line_with_remedies(recipe, corpus, tmp_path):
+    """A real allocation that no machine grants: matrices of 2^20 by 2^22."""
+    model = dataclasses.replace(recipe.model, d_model=2**20, num_heads=1, vocab_size=2**12)
+    with pytest.raises(OSError, match=r"out of memory .*remat.*accumulation.*fsdp") as error:
+        train(trainer(dataclasses.replace(recipe, model=model), corpus, tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_a_diverged_run_is_a_row_with_its_reason(recipe, corpus, tmp_path):

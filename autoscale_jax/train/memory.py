@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import jax
 
+SAID = ("RESOURCE_EXHAUSTED", "Out of memory")  # by accelerators; by CPUs
+
 
 @contextlib.contextmanager
 def told_what_to_do() -> Iterator[None]:
@@ -15,7 +17,7 @@ def told_what_to_do() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not any(words in str(error) for words in SAID):
             raise
         reason = " ".join(str(error).split())[:200]
         raise OSError(
