@@ -27,6 +27,24 @@ def begun(folder):
     return [p for p in folder.glob("checkpoints/*/*") if p.name.isdigit()]
 
 
+def saving(folder):
+    """Checkpoints that are being written, or that a killed process had not written to the end."""
+    return list(folder.glob("checkpoints/*/*.orbax-checkpoint-tmp"))
+
+
+def kill_at(moment, tiny_file, folder):
+    process = subprocess.Popen(
+        command(tiny_file, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    deadline = time.monotonic() + 300
+    while not moment():
+        assert process.poll() is None, process.stdout.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
 def test_a_killed_study_ends_as_an_uninterrupted_one(tiny_file, tmp_path, whole_study):
     moments = [
         lambda: (tmp_path / "config.json").exists(),  # while the corpus is prepared
@@ -36,17 +54,10 @@ def test_a_killed_study_ends_as_an_uninterrupted_one(tiny_file, tmp_path, whole_
     ]
     kept = []
     for moment in moments:
-        process = subprocess.Popen(
-            command(tiny_file, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        deadline = time.monotonic() + 300
-        while not moment():
-            assert process.poll() is None, process.stdout.read().decode()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill_at(moment, tiny_file, tmp_path)
         kept.append(finished(tmp_path))
+        while len(kept) == 3 and not saving(tmp_path):  # in the middle of a save
+            kill_at(lambda: begun(tmp_path) and saving(tmp_path), tiny_file, tmp_path)
     assert kept == sorted(kept) and kept[-1] < 26
     last = subprocess.run(command(tiny_file, tmp_path), capture_output=True, text=True, timeout=600)
     assert last.returncode == 0, last.stderr
