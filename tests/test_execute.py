@@ -71,3 +71,9 @@ def test_an_error_in_a_slot_reaches_the_caller_and_keeps_checkpoints(recipe, cor
 def test_slots_must_divide_the_devices(recipe, corpus, tmp_path):
     with pytest.raises(BadInput, match=r"config.execute.slots = 3: must divide the 2 devices"):
         TrainHere(recipe, corpus, tmp_path, 3, 1e9, lambda s, p: None)
+
+
+def test_several_processes_share_one_slot(recipe, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    with pytest.raises(BadInput, match=r"config.execute.slots = 2: use 1, all 2 processes"):
+        TrainHere(recipe, corpus, tmp_path, 2, 1e9, lambda s, p: None)

@@ -101,6 +101,13 @@ def launch(file, folder, *arguments):
     )
 
 
+def test_an_address_without_a_number_of_processes_is_refused(tiny_file, tmp_path):
+    process = launch(tiny_file, tmp_path, "--coordinator=127.0.0.1:1")
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 2, output
+    assert "--coordinator = 127.0.0.1:1: " in output and "give HOST:PORT with" in output
+
+
 @pytest.mark.slow
 def test_a_study_in_two_processes_is_that_of_one(tiny_file, tmp_path):
     """The same runs, and losses that differ by rounding; only the first process writes."""

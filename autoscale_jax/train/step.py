@@ -50,6 +50,7 @@ def over_models(one: Callable[..., Any], count: int) -> Callable[..., Any]:
     return single
 
 
+@functools.cache
 def state_shardings(recipe: Recipe, mesh: Mesh) -> Any:
     """Where the state of K models lies: a TrainState of shardings."""
     place: Any = TrainState
