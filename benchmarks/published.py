@@ -184,7 +184,9 @@ class Checkpoints:
         self.v_E = np.array([OVERALL[c[5:]] for c in rows[0] if c.startswith("loss_")])
         self.v_E /= self.v_E.sum()
 
-    def at(self, size: str, steps: tuple[int, ...], names: tuple[str, ...] = ()) -> RunArrays | None:
+    def at(
+        self, size: str, steps: tuple[int, ...], names: tuple[str, ...] = ()
+    ) -> RunArrays | None:
         """Checkpoints of these runs (all, where none are named) at these steps."""
         mine = [r for r in self.rows if r["model_size"] == size and int(r["step"]) in steps]
         mine = [r for r in mine if not names or r["run"] in names]

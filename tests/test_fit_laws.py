@@ -61,7 +61,10 @@ def test_a_law_predicts_its_own_world_beyond_the_data(name):
 def test_nested_data_mixing_laws_recover_a_nested_world():
     """Steps and size each take off a term whose amplitude depends on the mixture."""
     rng = np.random.default_rng(0)
-    w_MxK, t_ExK = rng.dirichlet(np.ones(K), 14), np.array([[-2, 0, 0.5], [0, -1.5, 0], [0.3, 0, -1]])
+    w_MxK, t_ExK = (
+        rng.dirichlet(np.ones(K), 14),
+        np.array([[-2, 0, 0.5], [0, -1.5, 0], [0.3, 0, -1]]),
+    )
 
     def loss(w, n, size):
         mixed = 0.3 * np.exp(w @ t_ExK.T)

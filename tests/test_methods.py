@@ -7,7 +7,7 @@ from autoscale_jax.execute import Synthetic
 from autoscale_jax.methods import DDO, AutoScale
 from autoscale_jax.runs import RunTable
 
-NAMES = ("art", "law", "sea")
+NAMES = ("art", "law", "sea", "sky")
 
 
 def power_world(tokens_K):
@@ -22,11 +22,11 @@ def autoscale(rule="autoscale", **changes):
         "objective": "mean_perplexity",
         "eval_weights": None,
         "target_tokens": 480_000,
-        "natural": dict.fromkeys(NAMES, 1 / 3),
+        "natural": dict.fromkeys(NAMES, 1 / 4),
         "unique": dict.fromkeys(NAMES, 10**6),
         "max_epochs": 4.0,
         "floor": 0.02,
-        "samples": 50,
+        "samples": 100,
         "seed": 0,
     }
     return AutoScale(budgets=budgets, **(settings | changes))
@@ -49,7 +49,7 @@ def test_design_is_algorithm_1(budget, m, seeds):
 def test_asks_only_for_what_the_table_lacks():
     method, table = autoscale(), RunTable()
     wanted = method.ask(table)
-    assert len(wanted) == 2 * (2 * 3 + 3)
+    assert len(wanted) == 2 * (2 * 4 + 3)
     for run in Synthetic(power_world, NAMES)(wanted[:5]):
         table.add(run)
     assert method.ask(table) == wanted[5:]
@@ -66,8 +66,8 @@ def test_extra_runs_are_asked_for_one_by_one_and_bounded():
         asked.append(len(specs))
         for run in Synthetic(power_world, NAMES, noise_sd=0.003)(specs):
             table.add(run)
-    assert asked == [18, 1, 1]
-    assert len(table) == 20
+    assert asked == [22, 1, 1]
+    assert len(table) == 24
 
 
 def test_the_proposal_does_not_depend_on_who_finished_first():

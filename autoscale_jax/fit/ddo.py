@@ -131,17 +131,20 @@ def ddo_optimum(
     total = float(design.base_tokens_K.sum()) if total is None else float(total)
     lower_K, upper_K = bounds_of(lower, upper, k, names)
     law = PowerLaw(fit.offset, fit.exponent, design.base_tokens_K, np.float64(base_value))
-    w_1xK, value_1, kkt_1 = _optima(_lead(law), total, lower_K, upper_K)
     sd, source, degrees = _noise(design, value_R, fit, noise, offset)
-    weights_SxK, laws_S, bad = np.zeros((0, k)), _lead(law), 0
+    laws_S, bad = PowerLaw(*(np.asarray(v)[None][:0] for v in law)), 0
     if samples and sd > 0:
         points = _resample(design, value_R, sd, degrees, samples, seed)
         laws_S, bad = _refit(design, fit, weight_KxP, points, offset, branch)
-        weights_SxK = _optima(laws_S, total, lower_K, upper_K)[0]
+    # The law and its resamples in one call: one program to compile.
+    all_laws = PowerLaw(
+        *(np.concatenate([np.asarray(v)[None], s]) for v, s in zip(law, laws_S, strict=True))
+    )
+    w_NxK, value_N, kkt_N = _optima(all_laws, total, lower_K, upper_K)
     names = names or tuple(str(i) for i in range(k))
     return DDOResult(
-        w_1xK[0], w_1xK[0] * total, total, float(value_1[0]), law, fit, weights_SxK, laws_S,
-        sd, source, float(kkt_1[0]), _warn(fit, names, samples, sd, bad),
+        w_NxK[0], w_NxK[0] * total, total, float(value_N[0]), law, fit, w_NxK[1:], laws_S,
+        sd, source, float(kkt_N[0]), _warn(fit, names, samples, sd, bad),
     )  # fmt: skip
 
 
@@ -176,11 +179,6 @@ def _optima(laws_S: PowerLaw, total: float, lower_K: Any, upper_K: Any) -> tuple
         bounds = jnp.asarray(lower_K), jnp.asarray(upper_K)
         found = _optima_jit(laws_S, jnp.asarray(total), *bounds)
         return np.asarray(found.weights_K), np.asarray(found.value), np.asarray(found.kkt)
-
-
-def _lead(law: PowerLaw) -> PowerLaw:
-    """The law with a leading axis of one."""
-    return PowerLaw(*(np.asarray(v)[None] for v in law))
 
 
 def _noise(

@@ -16,6 +16,8 @@ from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.repetition import effective_tokens
 from autoscale_jax.fit.simplex import Mixture, Predicts, polish, project
 
+LANES = 50  # optima per compiled call, however many samples there are
+
 
 class Averaged(NamedTuple):
     """Mean of several laws' losses with shares that sum to 1; a law itself."""
@@ -36,7 +38,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, i: Any) -> Predicts:
-        """The i-th version."""
+        """The i-th version; those of several i, again with a leading axis."""
         ...
 
 
@@ -93,6 +95,7 @@ def _values(laws_S: Samples, tokens_MxK: Any, unique_K: Any, v_E: Any, objective
 
 
 _predictions = jax.jit(predict_samples)
+_project = jax.jit(project)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,23 +130,31 @@ class Ensemble:
                 return value, slope_K
 
             # Law by law, so that no mixture of laws needs a program of its own.
-            start_K = np.asarray(project(*self._floats(np.full(k, 1 / k), lower_K, upper_K)))
+            start_K = self.nearest(np.full(k, 1 / k), lower_K, upper_K)
             result = minimize(
                 f, start_K, jac=True, method="SLSQP", bounds=np.stack([lower_K, upper_K], 1),
                 constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
                 options={"ftol": 1e-12, "maxiter": 300},
             )  # fmt: skip
             best_K = result.x if result.fun <= f(start_K)[0] else start_K
-            return np.asarray(project(*self._floats(best_K, lower_K, upper_K)))
+            return self.nearest(best_K, lower_K, upper_K)
+
+    def nearest(self, w_K: Any, lower_K: Any, upper_K: Any) -> np.ndarray:
+        """The mixture within the bounds next to w."""
+        with scope():
+            return np.asarray(_project(*self._floats(w_K, lower_K, upper_K)))
 
     def sample_optima(self, tokens: float, lower_K: Any, upper_K: Any) -> np.ndarray:
         """(D, K) each drawn sample's own optimum."""
         with scope():
             args = self._floats(tokens, lower_K, upper_K, self.unique_K, self.v_E)
-            found = [_sample_optima(m, *args, self.objective).weights_K for m in self._arrays()]
-            return np.concatenate(
-                [np.asarray(w)[rows] for w, rows in zip(found, self.rows(), strict=True)]
-            )
+            found = []
+            for member, rows in zip(self._arrays(), self.rows(), strict=True):
+                for i in range(0, len(rows), LANES):
+                    lanes = member.sample(np.resize(rows[i : i + LANES], LANES))
+                    weights = _sample_optima(lanes, *args, self.objective).weights_K
+                    found.append(np.asarray(weights)[: len(rows) - i])
+            return np.concatenate(found)
 
     def values(self, tokens_MxK: np.ndarray) -> np.ndarray:
         """(M, D) objective of each mixture under each drawn sample."""

@@ -19,6 +19,7 @@ from autoscale_jax.fit.precision import scope
 from autoscale_jax.specs import BadInput
 
 LANES = 32  # fits per compiled call: starts, evaluation domains and samples share one program
+ROWS = 8  # runs are padded to a multiple of it: one more run compiles nothing anew
 STEPS = 60
 HUBER = 2.0  # residuals beyond this many sd count less than quadratically
 
@@ -137,23 +138,30 @@ def fit_many(
     domain_N: np.ndarray, steps: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """N independent fits, lane n of evaluation domain `domain_N[n]`; theta, cost and gradient."""
-    weight_NxR = (1 / points.sd_RxE).T[domain_N]
+    weight_NxR = _pad_rows(1 / points.sd_RxE, 0.0).T[domain_N]
     lanes = [
-        loss_NxR, weight_NxR, start_NxP, problem.low_ExP[domain_N], problem.high_ExP[domain_N],
-        mean_NxP, 1 / problem.sd_ExP[domain_N],
+        _pad_rows(loss_NxR.T).T, weight_NxR, start_NxP, problem.low_ExP[domain_N],
+        problem.high_ExP[domain_N], mean_NxP, 1 / problem.sd_ExP[domain_N],
     ]  # fmt: skip
     n = len(domain_N)
     pad = -n % LANES
     lanes = [np.concatenate([v, np.repeat(v[-1:], pad, 0)]) for v in lanes]
     found = []
     with scope():
-        x_RxK = jnp.asarray(points.tokens_RxK / points.scale)
-        size_R = jnp.asarray(points.size_R, dtype=float)
+        x_RxK = jnp.asarray(_pad_rows(points.tokens_RxK / points.scale))
+        size_R = jnp.asarray(_pad_rows(points.size_R), dtype=float)
         for i in range(0, n + pad, LANES):
             chunk = [jnp.asarray(v[i : i + LANES], dtype=float) for v in lanes]
             found.append([np.asarray(v) for v in _fit_lanes(law, steps, x_RxK, size_R, *chunk)])
     theta, cost, slope = (np.concatenate(v)[:n] for v in zip(*found, strict=True))
     return theta, cost, slope
+
+
+def _pad_rows(v_R: Any, value: float | None = None) -> np.ndarray:
+    """Rows up to a multiple of ROWS: `value`, or the last row again."""
+    v_R = np.asarray(v_R)
+    extra = np.repeat(v_R[-1:], -len(v_R) % ROWS, axis=0)
+    return np.concatenate([v_R, extra if value is None else np.full_like(extra, value)])
 
 
 def fit_law(
@@ -213,10 +221,11 @@ def fit_law(
 
 def predict(fitted: FittedLaw, tokens_RxK: Any, size_R: Any = None) -> np.ndarray:
     """(R, E) losses outside of a trace, in float64; sizes by run."""
+    x_RxK = np.asarray(tokens_RxK, dtype=float) / fitted.scale_K
+    sizes_R = np.ones(len(x_RxK)) if size_R is None else np.asarray(size_R, dtype=float)
     with scope():
-        x_RxK = jnp.asarray(np.asarray(tokens_RxK) / fitted.scale_K)
-        sizes = jnp.ones(len(x_RxK)) if size_R is None else jnp.asarray(size_R, dtype=float)
-        return np.asarray(_curves(fitted.law, jnp.asarray(fitted.theta_ExP), x_RxK, sizes))
+        args = [jnp.asarray(v) for v in (fitted.theta_ExP, _pad_rows(x_RxK), _pad_rows(sizes_R))]
+        return np.asarray(_curves(fitted.law, *args))[: len(x_RxK)]
 
 
 @functools.partial(jax.jit, static_argnames=("law",))
@@ -261,12 +270,11 @@ def _resample(
 def _decided(fitted: FittedLaw, points: Points, problem: Problem) -> np.ndarray:
     """Whether the data alone fix each domain's free parameters (condition of the Jacobian)."""
     with scope():
-        x_RxK = jnp.asarray(points.tokens_RxK / points.scale)
-        jac = _jacobians(
-            fitted.law, jnp.asarray(fitted.theta_ExP), x_RxK, jnp.asarray(points.size_R)
-        )
+        x_RxK, size_R = _pad_rows(points.tokens_RxK / points.scale), _pad_rows(points.size_R)
+        args = [jnp.asarray(v) for v in (fitted.theta_ExP, x_RxK, size_R)]
+        jac = np.asarray(_jacobians(fitted.law, *args))[:, : len(points.size_R)]
     decided = []
-    for e, jac_RxP in enumerate(np.asarray(jac)):
+    for e, jac_RxP in enumerate(jac):
         rows = np.isfinite(points.sd_RxE[:, e])
         free = problem.low_ExP[e] < problem.high_ExP[e]
         j = jac_RxP[rows][:, free]

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from autoscale_jax.fit.budgets import budgets_of
-from autoscale_jax.fit.ddo import DDOResult, ddo_optimum
+from autoscale_jax.fit.ddo import DDOResult, ddo_optimum, find_design
 from autoscale_jax.fit.extrapolation import Extrapolation, extrapolate
 from autoscale_jax.fit.power import Offset
+from autoscale_jax.fit.precision import float64
 from autoscale_jax.fit.scales import extrapolate_scales
 from autoscale_jax.fit.simplex import bounds_of
 from autoscale_jax.specs import BadInput
 
 # Share of a uniform weight that DDO leaves every domain: extrapolation divides by the optimum.
 FLOOR = 0.1
+SAME_SCALE = 0.01  # a target this near to a single budget needs no extrapolation
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperRule:
-    """AutoScale's answer at `total` tokens, with what led to it.
+    """AutoScale's answer at `total` tokens, with what led to it; of one budget at its own total,
+    DDO's.
 
     `weights_SxK`: answers from resampled runs (rows without a root are left out). `keep_K`: the
     optimum at the largest budget.
@@ -31,7 +37,7 @@ class PaperRule:
     shrunk_K: np.ndarray
     weights_SxK: np.ndarray
     budgets: tuple[DDOResult, ...]
-    extrapolation: Extrapolation
+    extrapolation: Extrapolation | None
     warnings: tuple[str, ...]
 
 
@@ -57,17 +63,25 @@ def paper_rule(
       The rest as in `ddo_optimum`; floors are raised to a tenth of the uniform weight in DDO.
 
     Raises:
-      BadInput: one budget only, or a budget whose runs are not DDO's.
+      BadInput: one budget only and a target beyond it, or a budget whose runs are not DDO's.
     """
     k = tokens_RxK.shape[1]
     names = names or tuple(str(i) for i in range(k))
     lower_K, upper_K = bounds_of(lower, upper, k, names)
     groups = budgets_of(tokens_RxK)
     if len(groups) < 2:
-        raise BadInput(
-            f"one scale only (about {tokens_RxK.sum(1).mean():.4g} tokens): "
-            "extrapolation needs DDO runs at a second budget"
-        )
+        base = float(find_design(tokens_RxK, names).base_tokens_K.sum())
+        if abs(total / base - 1) > SAME_SCALE:
+            raise BadInput(
+                f"one scale only (about {base:.4g} tokens): "
+                "extrapolation needs DDO runs at a second budget"
+            )
+        best = ddo_optimum(
+            tokens_RxK, value_R, lower=lower_K, upper=upper_K, offset=offset,
+            noise=noise, samples=samples, seed=seed, names=names,
+        )  # fmt: skip
+        w_K = best.weights_K
+        return PaperRule(w_K, w_K, w_K, best.weights_SxK, (best,), None, tuple(best.warnings))
     floor_K = np.minimum(np.maximum(lower_K, FLOOR / k), upper_K)
     budgets = tuple(
         ddo_optimum(
@@ -84,8 +98,9 @@ def paper_rule(
     weights_SxK = np.zeros((0, k))
     if all(len(b.weights_SxK) for b in budgets):
         draws = np.stack([b.weights_SxK * b.total for b in budgets], 1)
-        found = [_to(total, n, sd_BxK, lower_K, upper_K).weights_K for n in draws]
-        weights_SxK = np.stack([w for w in found if np.isfinite(w).all()] or [answer.keep_K])
+        found_SxK = _weights(draws, total, sd_BxK, lower_K, upper_K)
+        rooted_S = np.isfinite(found_SxK).all(1)
+        weights_SxK = found_SxK[rooted_S] if rooted_S.any() else answer.keep_K[None]
     warnings = [f"{b.total:.4g} tokens: {line}" for b in budgets for line in b.warnings]
     warnings += answer.explain(names)
     weights_K = answer.weights_K if bool(answer.ok) else answer.keep_K
@@ -94,9 +109,18 @@ def paper_rule(
     )
 
 
-def _to(
-    total: float, n_BxK: np.ndarray, sd_BxK: np.ndarray, lower_K: np.ndarray, upper_K: np.ndarray
-) -> Extrapolation:
+@float64
+def _weights(n_SxBxK: Any, total: Any, *rest: Any) -> Any:
+    """(S, K) weights from each draw of the budgets' optima."""
+    return _weights_jit(*(jnp.asarray(v, dtype=float) for v in (n_SxBxK, total, *rest)))
+
+
+@jax.jit
+def _weights_jit(n_SxBxK: Any, total: Any, *rest: Any) -> Any:
+    return jax.vmap(lambda n_BxK: _to(total, n_BxK, *rest).weights_K)(n_SxBxK)
+
+
+def _to(total: Any, n_BxK: Any, sd_BxK: Any, lower_K: Any, upper_K: Any) -> Extrapolation:
     if len(n_BxK) == 2:
         sds = (sd_BxK[0], sd_BxK[1])
         return extrapolate(n_BxK[0], n_BxK[1], total, lower=lower_K, upper=upper_K, log_sd=sds)

@@ -6,15 +6,12 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-import jax.numpy as jnp
 import numpy as np
 
 from autoscale_jax.fit.ensemble import Ensemble
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
-from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.selection import NAMES, Selection
-from autoscale_jax.fit.simplex import project
 from autoscale_jax.fit.study import Study, by_name, judge_of, study_of
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Proposal, RunArrays
@@ -110,9 +107,7 @@ def _proposal(
     if method not in ("autoscale", "keep") and sure < SURE:
         trust = float(np.clip(gain_D.mean(), 0, None) ** 2 / (gain_D**2).mean())
     # The reference may lie outside the bounds; the fall-back is the feasible point next to it.
-    with scope():
-        bounds = jnp.asarray(study.lower_K), jnp.asarray(study.upper_K)
-        fallback_K = np.asarray(project(jnp.asarray(others["reference"]), *bounds))
+    fallback_K = ensemble.nearest(others["reference"], study.lower_K, study.upper_K)
     weights_K = fallback_K + trust * (best_K - fallback_K)
     value_MxD = ensemble.values(np.stack([*others.values(), weights_K]) * study.tokens)
     value_D, values = value_MxD[-1], dict(zip(others, value_MxD[:-1], strict=True))
