@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from absl import flags
 from ml_collections import ConfigDict, config_dict
 
 from autoscale_jax.specs import BadInput
@@ -18,7 +19,7 @@ MODEL = {
     "remat": ("none", "dots", "full"),
     "attention": ("auto", "xla", "cudnn", "splash"),
 }
-METHODS = ("auto", "autoscale")
+METHODS = ("auto", "autoscale", "ddo")
 
 
 def default_config() -> ConfigDict:
@@ -80,11 +81,15 @@ def default_config() -> ConfigDict:
     c.study.eval_weights = config_dict.placeholder(object)
     c.study.max_epochs = 4.0  # no run repeats a domain more often; caps its weight at the target
     c.study.floor = 0.02  # least weight of any domain
-    c.study.method = "auto"  # laws over all budgets, chosen by held-out error; or "autoscale"
+    # auto: laws over all budgets, chosen by held-out error; autoscale: the paper's extrapolation;
+    # ddo: the paper's optimum at one budget, which is the target
+    c.study.method = "auto"
     c.study.samples = 200  # resamples that intervals are read from
 
     c.verify = ConfigDict()
     c.verify.mixtures = ("uniform", "natural", "keep", "predicted")  # of MIXTURES
+    # further ones, {name: {domain: weight}}
+    c.verify.extra = config_dict.placeholder(object)
     c.verify.seeds = 2  # 0 leaves verification out
 
     c.execute = ConfigDict()
@@ -95,6 +100,24 @@ def default_config() -> ConfigDict:
     c.mesh.fsdp = 1  # devices that split batches and parameters
     c.mesh.tensor = 1  # devices that split heads, MLPs and vocabulary
     return c
+
+
+def from_flags(values: flags.FlagValues, argv: Sequence[str]) -> ConfigDict:
+    """The config that the flag "config" of `values` gives, locked.
+
+    Raises `BadInput` for anything that absl or the config file refuses.
+    """
+    try:
+        rest = values(argv)[1:]
+        config = values.config
+        config.lock()  # a file that did not load fails at its first use: here
+    except BadInput:
+        raise
+    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
+        raise BadInput(f"--config: {error}") from error
+    if rest:
+        raise BadInput(f"argument {rest[0]!r}: not a flag; overrides look like --config.seed=1")
+    return config
 
 
 def _refuse(field: str, value: object, remedy: str) -> None:
@@ -152,8 +175,12 @@ def _check_numbers(c: ConfigDict) -> None:
 
 def _check_study(c: ConfigDict) -> None:
     budgets = tuple(c.study.budgets)
-    if len(budgets) < 2:
-        _refuse("study.budgets", budgets, "give at least two: extrapolation needs two scales")
+    if c.study.method == "ddo" and budgets != (c.study.target_tokens,):
+        remedy = f"study.method = 'ddo' takes one, the target: ({c.study.target_tokens},)"
+        _refuse("study.budgets", budgets, f"{remedy}; or use 'auto' or 'autoscale'")
+    if c.study.method != "ddo" and len(budgets) < 2:
+        remedy = "give at least two: extrapolation needs two scales (study.method = 'ddo' one)"
+        _refuse("study.budgets", budgets, remedy)
     if len(set(budgets)) < len(budgets):
         _refuse("study.budgets", budgets, "two are equal: the scales must differ")
     if list(budgets) != sorted(budgets):
@@ -174,12 +201,24 @@ def _check_study(c: ConfigDict) -> None:
     for name in c.verify.mixtures:
         if name not in MIXTURES:
             _refuse("verify.mixtures", name, f"use some of {', '.join(MIXTURES)}")
+    for name, weights in dict(c.verify.extra or {}).items():
+        _check_mixture(name, dict(weights))
     if c.study.eval_weights is not None:
         weights = dict(c.study.eval_weights)
         if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()):
             _refuse("study.eval_weights", weights, "weights must be numbers, 0 or more")
         if not sum(weights.values()) > 0:
             _refuse("study.eval_weights", weights, "at least one must be above 0")
+
+
+def _check_mixture(name: str, weights: dict[str, float]) -> None:
+    """One of `verify.extra`."""
+    if name in MIXTURES:
+        _refuse(f"verify.extra.{name}", weights, "the name is taken; give another")
+    if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()):
+        _refuse(f"verify.extra.{name}", weights, "weights must be numbers, 0 or more")
+    if abs(sum(weights.values()) - 1) > 1e-6:
+        _refuse(f"verify.extra.{name}", weights, f"sums to {sum(weights.values()):.6g}, not to 1")
 
 
 def _value(c: ConfigDict, field: str) -> float:
@@ -193,6 +232,10 @@ def check_domains(c: ConfigDict, domains: tuple[str, ...]) -> None:
         if name not in domains:
             remedy = f"no such evaluation domain; there are {', '.join(domains)}"
             _refuse("study.eval_weights", name, remedy)
+    for name, weights in dict(c.verify.extra or {}).items():
+        if set(weights) != set(domains):
+            remedy = f"give a weight to each of {', '.join(domains)} and to no other"
+            _refuse(f"verify.extra.{name}", dict(weights), remedy)
     if not 0 <= c.study.floor * len(domains) < 1:
         remedy = f"must be at least 0 and below 1/{len(domains)}, one over the number of domains"
         _refuse("study.floor", c.study.floor, remedy)

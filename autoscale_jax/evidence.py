@@ -84,10 +84,11 @@ def laws(ddo: DDO, result: DDOResult, runs: Sequence[Run], objective: Objective)
 
 
 def trajectory(method: AutoScale, table: RunTable) -> list[dict[str, Any]]:
-    """The best mixture against the token scale, from the smallest budget to beyond the target."""
+    """The best mixture against the token scale, from the smallest budget to beyond the target; of
+    a single budget, which says nothing about other scales, there."""
     budgets, target = [ddo.budget for ddo in method.budgets], method.target_tokens
     between = np.geomspace(budgets[-1], target, 6)[1:-1].round().tolist()
-    totals = sorted({*budgets, *between, target, 4 * target})
+    totals = sorted({*budgets, *between, target, 4 * target} if len(budgets) > 1 else budgets)
     return [
         {
             "tokens": round(point.tokens),

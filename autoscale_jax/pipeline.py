@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from autoscale_jax import config as configs
-from autoscale_jax import models, report, summary, workdir
+from autoscale_jax import report, summary, workdir
 from autoscale_jax.data import Corpus, prepare
 from autoscale_jax.execute import Execute, OnProgress, TrainHere
 from autoscale_jax.progress import StudyProgress
@@ -18,7 +18,7 @@ from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunSpec
 from autoscale_jax.study import Study
 from autoscale_jax.train import processes
-from autoscale_jax.train.recipe import Recipe
+from autoscale_jax.train.recipe import Recipe, from_config
 
 
 def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
@@ -83,11 +83,8 @@ def make_execute(
 
 def make_recipe(config: ConfigDict, corpus: Corpus) -> Recipe:
     """What all runs of the study share."""
-    train = config.train.to_dict()
-    del train["checkpoint_seconds"]
-    tokens = corpus.vocab_size_of("mlm" if config.model.name == "bert" else "causal")
-    model = models.make_config(tokens=tokens, **config.model.to_dict())
-    return Recipe(model=model, seed=config.seed, **train)
+    objective = "mlm" if config.model.name == "bert" else "causal"
+    return from_config(config, corpus.vocab_size_of(objective))
 
 
 def measure(

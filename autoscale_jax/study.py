@@ -28,6 +28,8 @@ class Study:
         all_tokens = sum(domain.train_tokens for domain in corpus.domains)
         self.natural = {d.name: d.train_tokens / all_tokens for d in corpus.domains}
         self.uniform = dict.fromkeys(self.domains, 1 / len(self.domains))
+        extra = dict(config.verify.extra or {})
+        self.extra = {name: dict(weights) for name, weights in extra.items()}
         self.eval_weights = dict(s.eval_weights) if s.eval_weights else None
         self.method = AutoScale(
             budgets=tuple(
@@ -35,7 +37,7 @@ class Study:
                 for budget in s.budgets
             ),
             target_tokens=s.target_tokens,
-            rule=s.method,
+            rule="keep" if s.method == "ddo" else s.method,
             objective=s.objective,
             eval_weights=self.eval_weights,
             natural=self.natural,
@@ -60,7 +62,7 @@ class Study:
     def check(self) -> None:
         """Refuse, before anything trains, what no training could do. Raises `BadInput`."""
         length, s = self.config.model.seq_len, self.config.study
-        fixed = verify.specs({"uniform": self.uniform}, s.target_tokens, 1)
+        fixed = verify.specs({"uniform": self.uniform, **self.extra}, s.target_tokens, 1)
         for spec in [*(x for ddo in self.method.budgets for x in ddo.design()), *fixed]:
             check_supply(self.corpus, spec.tokens, length, s.max_epochs)
 
@@ -71,11 +73,12 @@ class Study:
         """The mixtures that verification trains, by name; the paper's only where there are any."""
         known = {"uniform": self.uniform, "natural": self.natural}
         known |= {"predicted": dict(proposal.weights)} | candidates(proposal)
-        return {name: known[name] for name in self.config.verify.mixtures if name in known}
+        asked = {name: known[name] for name in self.config.verify.mixtures if name in known}
+        return asked | self.extra
 
     def planned_verification(self) -> list[RunSpec]:
         """As many trainings as verification will need, for the ETA: not yet with their weights."""
-        names = dict.fromkeys(self.config.verify.mixtures, self.uniform)
+        names = dict.fromkeys([*self.config.verify.mixtures, *self.extra], self.uniform)
         return verify.specs(names, self.config.study.target_tokens, self.config.verify.seeds)
 
     def verification(self, proposal: Proposal) -> list[RunSpec]:

@@ -66,3 +66,31 @@ def test_fields_that_need_the_domains():
     config.study.floor = 0.5
     with pytest.raises(BadInput, match=r"config.study.floor = 0.5: .* below 1/2"):
         check_domains(config, ("code", "docs"))
+
+
+def test_ddo_takes_the_one_budget_that_is_the_target():
+    config = default_config()
+    config.study.method = "ddo"
+    with pytest.raises(BadInput, match=r"study.budgets = .* 'ddo' takes one, the target"):
+        validate(config)
+    config.study.update({"budgets": (80_000,), "target_tokens": 80_000})
+    validate(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("uniform", {"code": 1.0}, "the name is taken"),
+        ("llama", {"code": 0.5, "docs": 0.4}, "sums to 0.9"),
+        ("llama", {"code": 1.5, "docs": -0.5}, "0 or more"),
+        ("llama", {"code": 1.0}, "a weight to each of code, docs"),
+    ],
+)
+def test_further_mixtures_to_verify(name, weights, message):
+    config = default_config()
+    config.study.floor = 0.0
+    config.verify.extra = {name: weights}
+    with pytest.raises(BadInput, match=message) as error:
+        validate(config)
+        check_domains(config, ("code", "docs"))
+    assert f"config.verify.extra.{name} = " in str(error.value)

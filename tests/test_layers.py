@@ -13,7 +13,7 @@ LAYERS = [
     ["specs"],
     ["runs", "config", "workdir"],
     ["data", "models", "fit"],
-    ["train", "methods", "verify"],
+    ["train", "methods", "verify", "paper"],
     ["execute", "report", "progress", "study", "evidence"],
     ["summary"],
     ["pipeline"],

@@ -17,14 +17,15 @@ class AutoScale:
     """Asks for every budget's DDO runs and proposes from all of them together.
 
     `rule` is `fit.recommend`'s method: "autoscale" is the paper's, "auto" fits several laws to all
-    budgets and averages those with the least held-out error at the larger scale. `extra_runs` more
+    budgets and averages those with the least held-out error at the larger scale, "keep" is DDO's
+    optimum at the largest budget, and all there is to ask of a single one. `extra_runs` more
     runs are then asked for one by one, each the one that is worth most (`fit.next_run`): the
     paper's "iterate if necessary".
     """
 
     budgets: tuple[DDO, ...]
     target_tokens: int
-    rule: Literal["auto", "autoscale"]
+    rule: Literal["auto", "autoscale", "keep"]
     objective: fit.Objective
     eval_weights: Mapping[str, float] | None
     natural: Mapping[str, float]

@@ -65,7 +65,7 @@ class Trainer:
         self, recipe: Recipe, corpus: Corpus, mesh: Mesh, folder: Path, checkpoint_seconds: float
     ) -> None:
         check_mesh(recipe.model, mesh)
-        _check_batch(recipe, mesh)
+        check_batch(recipe, mesh)
         self.recipe, self.corpus, self.mesh = recipe, corpus, mesh
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         rows = eval_rows(recipe.model, mesh)
@@ -198,7 +198,8 @@ class Trainer:
             )
 
 
-def _check_batch(recipe: Recipe, mesh: Mesh) -> None:
+def check_batch(recipe: Recipe, mesh: Mesh) -> None:
+    """Raises `BadInput` when microbatches do not divide among the devices."""
     shards, micro = meshes.row_shards(mesh), recipe.accumulation
     if recipe.batch_size % (micro * shards):
         raise BadInput(

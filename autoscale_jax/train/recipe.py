@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from autoscale_jax import models
 
@@ -49,6 +50,14 @@ class Recipe:
         fields = dataclasses.asdict(self)
         del fields["accumulation"]
         return fields
+
+
+def from_config(config: ConfigDict, tokens: int) -> Recipe:
+    """The recipe of a study whose tokeniser has `tokens` tokens. Raises `BadInput`."""
+    train = config.train.to_dict()
+    del train["checkpoint_seconds"]
+    model = models.make_config(tokens=tokens, **config.model.to_dict())
+    return Recipe(model=model, seed=config.seed, **train)
 
 
 def learning_rate(recipe: Recipe, step: jax.Array, total_steps: jax.Array) -> jax.Array:

@@ -1,0 +1,39 @@
+"""DDO (AutoScale, Algorithm 1): the best mixture at one token budget, for BERT base.
+
+    bash launch/node.sh --config=configs/bert_ddo.py --workdir=workdir/bert_ddo
+
+Data: Amazon reviews, arXiv, books, Wikipedia and OpenWebText from TensorFlow Datasets, prepared
+with --file_format=array_record, and BERT's tokenizer.json in data/bert. At 0.25B tokens (1 GB of
+text): a uniform base run with two seeds, each domain's tokens times and by 3, and three mixtures
+trained at the same budget: 15 trainings, 4.1B tokens.
+
+Cost: {COST}
+Expected: a mean perplexity of masked tokens below uniform's at the same budget. The paper's figures
+are for larger ones: see configs/bert_autoscale.py.
+
+Variant (FILE:VARIANT): `smoke`, the same path with a small model on embedded text, in CPU minutes.
+"""
+
+from ml_collections import ConfigDict
+
+from autoscale_jax import paper
+from autoscale_jax.config import default_config
+from autoscale_jax.specs import BadInput
+
+BUDGET = 250_000_000
+
+
+def get_config(variant: str = "paper") -> ConfigDict:
+    """The study of one variant."""
+    config = default_config()
+    config.study.update({"method": "ddo", "budgets": (BUDGET,), "target_tokens": BUDGET})
+    config.study.base_seeds = 2
+    config.verify.update({"mixtures": ("uniform", "natural", "predicted"), "seeds": 1})
+    paper.bert_base(config)
+    if variant == "paper":
+        paper.bert_corpora(config)
+    elif variant == "smoke":
+        paper.smoke(config)
+    else:
+        raise BadInput(f"--config=...:{variant}: no such variant; there are paper, smoke")
+    return config

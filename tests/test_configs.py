@@ -1,0 +1,111 @@
+"""Every config and variant builds, is valid and states the paper's settings; `:smoke` runs."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from autoscale_jax import paper
+from autoscale_jax.config import check_domains, default_config, from_flags, validate
+from autoscale_jax.data.sources import parse
+from autoscale_jax.models import num_parameters
+from autoscale_jax.specs import BadInput
+from autoscale_jax.train.plan import study_tokens, vocabulary
+from autoscale_jax.train.recipe import from_config
+
+ROOT = Path(__file__).parent.parent
+VARIANTS = {
+    "gpt2_ddo": ("paper", "120m", "smoke", "local"),
+    "gpt2_autoscale": ("paper", "10b", "120m", "smoke"),
+    "bert_ddo": ("paper", "smoke"),
+    "bert_autoscale": ("paper", "36k", "smoke"),
+}
+ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
+
+
+def build(name, variant=None):
+    """As the command line does it."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    file = str(ROOT / "configs" / f"{name}.py") + (f":{variant}" if variant else "")
+    return from_flags(values, ["launch", f"--config={file}"])
+
+
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_a_variant_is_valid_from_config_to_recipe(name, variant):
+    config = build(name, variant)
+    validate(config)
+    if config.data.domains:
+        check_domains(config, tuple(config.data.domains))
+        for domain, source in config.data.domains.items():
+            assert parse(domain, source).paths
+    if variant != "local":
+        from_config(config, vocabulary(config))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_papers_size_is_the_default_and_others_are_named(name):
+    assert build(name).to_dict() == build(name, "paper").to_dict()
+    with pytest.raises(BadInput, match="no such variant; there are paper"):
+        build(name, "enormous")
+
+
+@pytest.mark.parametrize(
+    ("change", "millions", "step_tokens", "steps"),
+    [
+        (paper.gpt2_large, 774.0, 81_920, (0.1, 0)),
+        (paper.bert_base, 109.5, 14_400, (0.0, 3000)),
+        (paper.doremi_120m, 124.4, 65_536, (0.0, 3000)),
+    ],
+)
+def test_tables_three_to_five(change, millions, step_tokens, steps):
+    config = default_config()
+    change(config)
+    recipe = from_config(config, config.model.vocab_size)
+    assert num_parameters(recipe.model) / 1e6 == pytest.approx(millions, rel=0.01)
+    assert recipe.step_tokens == step_tokens
+    assert (recipe.warmup_ratio, recipe.warmup_steps) == steps
+    assert recipe.weight_decay == 1e-2
+    assert sum(paper.LLAMA.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_docstring_states_the_size_of_its_study(name):
+    """Trainings and tokens in words are those of the config."""
+    text = ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
+    config = build(name)
+    proxies, verification = study_tokens(config, len(config.data.domains))
+    domains, seeds = len(config.data.domains), config.study.base_seeds
+    proxy_runs = len(config.study.budgets) * (seeds + 2 * domains)
+    mixtures = len(config.verify.mixtures) + len(config.verify.extra or {})
+    found = re.search(r"(\d+)( proxy)? trainings on\s+([\d.]+)B|(\d+) trainings, ([\d.]+)B", text)
+    if found.group(1):
+        assert (int(found.group(1)), float(found.group(3))) == (proxy_runs, round(proxies / 1e9, 1))
+    else:
+        total = round((proxies + verification) / 1e9, 1)
+        assert (int(found.group(4)), float(found.group(5))) == (proxy_runs + mixtures, total)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_smoke_runs_the_whole_path(name, tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "autoscale_jax.launch"),
+            *(f"--config=configs/{name}.py:smoke", f"--workdir={tmp_path}"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    trained = {row["mixture"] for row in report["verification"] if row["status"] == "ok"}
+    assert {"uniform", "predicted"} <= trained
+    assert all(run["status"] == "ok" for run in report["runs"])
