@@ -74,8 +74,7 @@ class Law(Protocol):
 )
 @dataclasses.dataclass(frozen=True)
 class FittedLaw:
-    """A law with parameters: predicts from tokens. With a leading axis on `theta_ExP` it stands for
-    samples of the law: `sample` picks one."""
+    """A law with parameters. With a leading axis on `theta_ExP` it is several: `sample` picks."""
 
     theta_ExP: Any
     scale_K: Any
@@ -275,8 +274,7 @@ def _decided(fitted: FittedLaw, points: Points, problem: Problem) -> np.ndarray:
         jac = np.asarray(_jacobians(fitted.law, *args))[:, : len(points.size_R)]
     decided = []
     for e, jac_RxP in enumerate(jac):
-        rows = np.isfinite(points.sd_RxE[:, e])
-        free = problem.low_ExP[e] < problem.high_ExP[e]
+        rows, free = np.isfinite(points.sd_RxE[:, e]), problem.low_ExP[e] < problem.high_ExP[e]
         j = jac_RxP[rows][:, free]
         j = j / np.maximum(np.linalg.norm(j, axis=0), 1e-300)
         s = np.linalg.svd(j, compute_uv=False)
@@ -292,12 +290,12 @@ def _jacobians(law: Law, theta_ExP: Any, x_RxK: Any, size_R: Any) -> Any:
 
 def _check(law: Law, points: Points, fewest: int) -> None:
     for r, c in np.argwhere(~np.isfinite(points.tokens_RxK) | (points.tokens_RxK < 0)):
-        value = points.tokens_RxK[r, c]
-        raise BadInput(f"row {r}, domain {c}: tokens = {value}: give 0 or more")
+        raise BadInput(f"row {r}, domain {c}: tokens = {points.tokens_RxK[r, c]}: give 0 or more")
     used = np.isfinite(points.sd_RxE)
     for r, c in np.argwhere(~np.isfinite(points.loss_RxE) & used):
-        value = points.loss_RxE[r, c]
-        raise BadInput(f"row {r}, loss {c} = {value}: leave out runs that diverged or failed")
+        raise BadInput(
+            f"row {r}, loss {c} = {points.loss_RxE[r, c]}: leave out runs that diverged or failed"
+        )
     rows = int(used.any(1).sum())
     if rows < fewest:
         raise BadInput(f"{rows} runs are too few for the {law.name} law: give {fewest} at least")
