@@ -139,7 +139,9 @@ def _gib(n: float) -> str:
 def main(argv: Sequence[str]) -> None:
     """Print the plan that the flags ask for. Raises `BadInput`."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "Study config.", flag_values=values)
+    config_flags.DEFINE_config_file(
+        "config", None, "Study config.", flag_values=values, sys_argv=list(argv)
+    )
     flags.DEFINE_string("topology", None, FORMS, flag_values=values)
     flags.DEFINE_float("tokens", 3e9, "Of a training whose cost is told.", flag_values=values)
     flags.DEFINE_bool("search", False, "Compile alternatives too.", flag_values=values)
