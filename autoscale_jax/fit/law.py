@@ -249,8 +249,7 @@ def _resample(
 ) -> np.ndarray:  # fmt: skip
     """(S, E, P) parameters refitted to fresh noise and fresh prior draws."""
     rng = np.random.default_rng(seed)
-    r, e = points.loss_RxE.shape
-    p = theta_ExP.shape[1]
+    (r, e), p = points.loss_RxE.shape, theta_ExP.shape[1]
     sd_RxE = np.where(np.isfinite(points.sd_RxE), points.sd_RxE, 0.0)
     common = rng.standard_normal((samples, r, 1)) * np.sqrt(correlation)
     own = rng.standard_normal((samples, r, e)) * np.sqrt(1 - correlation)
@@ -296,6 +295,5 @@ def _check(law: Law, points: Points, fewest: int) -> None:
         raise BadInput(
             f"row {r}, loss {c} = {points.loss_RxE[r, c]}: leave out runs that diverged or failed"
         )
-    rows = int(used.any(1).sum())
-    if rows < fewest:
+    if (rows := int(used.any(1).sum())) < fewest:
         raise BadInput(f"{rows} runs are too few for the {law.name} law: give {fewest} at least")
