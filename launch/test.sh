@@ -7,5 +7,5 @@ bash launch/setup.sh test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-bash -n launch/*.sh
+.venv/bin/shellcheck launch/*.sh
 exec .venv/bin/pytest -n 2 --dist loadfile "$@"
