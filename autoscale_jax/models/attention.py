@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
@@ -45,17 +48,62 @@ def choose(dtype: jnp.dtype, width: int) -> str:
 
 
 def _xla(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
-    q_BxHxLxd, k_BxHxLxd, v_BxHxLxd = (x.swapaxes(1, 2) for x in (q, k, v))
-    score_BxHxLxL = jnp.einsum(
-        "bhld,bhmd->bhlm", q_BxHxLxd, k_BxHxLxd, preferred_element_type=jnp.float32
-    )
-    score_BxHxLxL *= q.shape[-1] ** -0.5
-    if causal:
-        length = q.shape[1]
-        seen_LxL = jnp.tril(jnp.ones((length, length), bool))
-        score_BxHxLxL = jnp.where(seen_LxL, score_BxHxLxL, -1e30)
-    share_BxHxLxL = jax.nn.softmax(score_BxHxLxL).astype(v.dtype)
-    return jnp.einsum("bhlm,bhmd->bhld", share_BxHxLxL, v_BxHxLxd).swapaxes(1, 2)
+    return _heads_first(*(x.swapaxes(1, 2) for x in (q, k, v)), causal).swapaxes(1, 2)
+
+
+def _blocks(length: int, causal: bool) -> list[tuple[slice, slice]]:
+    """(queries, the keys that they see) of each block of queries; together they see every key.
+
+    Four blocks of a causal square do 5/8 of its work.
+    """
+    size = max(-(-length // 4), 32) if causal else length
+    stops = [min(start + size, length) for start in range(0, length, size)]
+    return [(slice(i * size, stop), slice(0, stop)) for i, stop in enumerate(stops)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _heads_first(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+    """[B, H, L, d]. Its own backward pass, two passes over the scores fewer than the derived one,
+    is a tenth of a small model's step on a CPU."""
+    return _heads_first_forward(q, k, v, causal)[0]
+
+
+def _heads_first_forward(
+    q: jax.Array, k: jax.Array, v: jax.Array, causal: bool
+) -> tuple[jax.Array, Any]:
+    mixed, shares = [], []
+    for queries, keys in _blocks(q.shape[2], causal):
+        score = _product("bhld,bhmd->bhlm", q[:, :, queries], k[:, :, keys]) * q.shape[-1] ** -0.5
+        if causal:
+            position = jnp.arange(q.shape[2])
+            score = jnp.where(position[queries, None] >= position[keys], score, -1e30)
+        shares.append(jax.nn.softmax(score).astype(v.dtype))
+        mixed.append(jnp.einsum("bhlm,bhmd->bhld", shares[-1], v[:, :, keys]))
+    mixed_BxHxLxd = jnp.concatenate(mixed, 2)
+    return mixed_BxHxLxd, (q, k, v, shares, mixed_BxHxLxd)
+
+
+def _heads_first_backward(causal: bool, kept: Any, g: jax.Array) -> tuple[jax.Array, ...]:
+    q, k, v, shares, mixed = kept
+    # sum over keys of share * d share, from the outcome instead of the scores
+    mean_BxHxLx1 = jnp.sum((g * mixed).astype(jnp.float32), -1, keepdims=True)
+    dq, dk, dv = [], jnp.zeros_like(k), jnp.zeros_like(v)
+    for (queries, keys), share in zip(_blocks(q.shape[2], causal), shares, strict=True):
+        own, seen = (slice(None), slice(None), queries), (slice(None), slice(None), keys)
+        dshare = _product("bhld,bhmd->bhlm", g[own], v[seen]) - mean_BxHxLx1[own]
+        dscore = (share * dshare * q.shape[-1] ** -0.5).astype(q.dtype)
+        dq.append(jnp.einsum("bhlm,bhmd->bhld", dscore, k[seen]))
+        dk = dk.at[seen].add(jnp.einsum("bhlm,bhld->bhmd", dscore, q[own]))
+        dv = dv.at[seen].add(jnp.einsum("bhlm,bhld->bhmd", share, g[own]))
+    return jnp.concatenate(dq, 2), dk, dv
+
+
+_heads_first.defvjp(_heads_first_forward, _heads_first_backward)
+
+
+def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """In float32, whatever the factors are."""
+    return jnp.einsum(axes, a, b, preferred_element_type=jnp.float32)
 
 
 def _splash_on_mesh(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:

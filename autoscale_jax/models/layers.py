@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from autoscale_jax.models import products
 from autoscale_jax.models.attention import attention
 
 INIT_STD = 0.02  # GPT-2's and BERT's
@@ -88,8 +89,14 @@ def dense(
     features: int | tuple[int, ...], name: str, dtype: str, std: float = INIT_STD, axes: int = 1
 ) -> nn.DenseGeneral:
     """Affine map of the last `axes` axes to `features`."""
-    kernel_init, axis = nn.initializers.normal(std), tuple(range(-axes, 0))
-    return nn.DenseGeneral(features, axis=axis, dtype=dtype, kernel_init=kernel_init, name=name)
+    return nn.DenseGeneral(
+        features,
+        axis=tuple(range(-axes, 0)),
+        dtype=dtype,
+        kernel_init=nn.initializers.normal(std),
+        dot_general=products.dot_general(),
+        name=name,
+    )
 
 
 class SelfAttention(nn.Module):
