@@ -88,13 +88,13 @@ def _samples(c: ConfigDict) -> None:
 
 
 def smoke(c: ConfigDict) -> None:
-    """The same study for a laptop's processor: a small model on embedded text, and a five
+    """The same study for a laptop's processor: a small model on embedded text, and a ten
     thousandth of the tokens."""
     c.model.update({"vocab_size": None, "num_layers": 1, "d_model": 64, "num_heads": 4})
     c.model.update({"seq_len": 64, "dtype": "float32"})
     c.train.update({"batch_size": 4, "accumulation": min(2, c.train.accumulation)})
     c.train.update({"peak_lr": 3e-3, "warmup_steps": c.train.warmup_steps // 100})
     c.train.update({"eval_every_tokens": 20_000, "checkpoint_seconds": 20.0})
-    c.study.budgets = tuple(n // 5000 for n in c.study.budgets)
-    c.study.target_tokens //= 5000
+    c.study.budgets = tuple(n // 10_000 for n in c.study.budgets)
+    c.study.target_tokens //= 10_000
     c.execute.slots = 2

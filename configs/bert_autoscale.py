@@ -6,7 +6,7 @@ Data as for configs/bert_ddo.py. 24 proxy trainings on 10B tokens; then uniform,
 largest budget, the paper's extrapolation and our prediction are trained for 288,000 steps of 48 x
 300 tokens each, 4.15B tokens.
 
-Cost: {COST}
+Cost: at least 22 card hours on 4 A100 of 40 GB by the planner (docs/planner.md), 5.4 h.
 Expected, from the paper: 28% of uniform's steps saved at 18,000 steps, 14% from 36,000 (variant
 `36k`) to 144,000, and 10% as printed at 288,000 (20,000 steps, which are 7%).
 

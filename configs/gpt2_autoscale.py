@@ -6,7 +6,8 @@ Data as for configs/gpt2_ddo.py. 32 proxy trainings on 15.6B tokens; then unifor
 the largest budget, the paper's extrapolation, our prediction and LLaMA's weights are trained on 3B
 tokens each.
 
-Cost: {COST}
+Cost: at least 174 card hours on 8 A100 of 40 GB by the planner (docs/planner.md), 22 h. The paper
+reports 15.5 h for 3B tokens there, 124 card hours; at that rate it is 1,265.
 Expected at 3B tokens, from the paper (mean perplexity over the domains, worst domain): AutoScale
 21.12, 34.2; uniform with 30% more tokens 21.74, 40.3; LLaMA's weights 22.94, 37.4. At 10B tokens
 (variant `10b`) AutoScale took 28 to 38% fewer steps.

@@ -6,7 +6,8 @@ Data: SlimPajama's files in data/slimpajama/train, GPT-2's tokenizer.json in dat
 tokens: a uniform base run with two seeds, the tokens of each of RedPajama's seven domains times and
 by 3, and four mixtures trained at the same budget: 20 trainings, 6.4B tokens.
 
-Cost: {COST}
+Cost: at least 36 card hours on 8 A100 of 40 GB by the planner (docs/planner.md), 4.6 h. The paper
+reports 15.5 h for 3B tokens there, 124 card hours; at that rate it is 264.
 Expected: a mean perplexity below uniform's and LLaMA's at the same budget. The paper's figures are
 for 3B tokens: see configs/gpt2_autoscale.py.
 

@@ -9,6 +9,7 @@ that fits.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -56,7 +57,6 @@ def describe(plan: Plan, tokens: int, study: tuple[int, int]) -> Iterator[str]:
         f"{size}; {recipe.batch_size} x {model.seq_len} tokens a step in {recipe.accumulation} "
         f"microbatches; remat {model.remat}, {model.dtype}"
     )
-    least = plan_bounds.least_memory(recipe, mesh)
     if chip:
         yield f"  {plan.verdict}: needs {_gib(plan.needs)} of {_gib(chip.memory)} GiB on a device"
     if plan.memory is None or plan.cost is None:
@@ -66,8 +66,8 @@ def describe(plan: Plan, tokens: int, study: tuple[int, int]) -> Iterator[str]:
         yield f"  memory    {parts} GiB"
         if plan.target.simulated and chip:
             yield "            (temporaries: an estimate, the CPU compiler's, no flash attention)"
-    parts = ", ".join(f"{name} {_gib(n)}" for name, n in least.items())
-    yield f"  at least  {_gib(sum(least.values()))} GiB: {parts}"
+    parts = ", ".join(f"{name} {_gib(n)}" for name, n in plan.least.items())
+    yield f"  at least  {_gib(sum(plan.least.values()))} GiB: {parts}"
     if plan.cost is not None:
         yield from _work(plan)
         if chip:
@@ -76,7 +76,7 @@ def describe(plan: Plan, tokens: int, study: tuple[int, int]) -> Iterator[str]:
 
 def _work(plan: Plan) -> Iterator[str]:
     assert plan.cost is not None
-    needed = flops_per_token(plan.recipe.model) * plan.recipe.step_tokens / plan.mesh.size
+    needed = flops_per_token(plan.recipe.model) * plan.step_tokens / plan.mesh.size
     yield (
         f"  products  {plan.cost.flops / 1e12:.4g} TFLOP a step and device, "
         f"{plan.cost.flops / needed:.3f} x the model's {needed / 1e12:.4g}"
@@ -94,7 +94,7 @@ def _work(plan: Plan) -> Iterator[str]:
 def _speed(plan: Plan, tokens: int, study: tuple[int, int]) -> Iterator[str]:
     chip, recipe = plan.target.chip, plan.recipe
     assert chip is not None
-    rate = recipe.step_tokens / plan.seconds
+    rate = plan.step_tokens / plan.seconds
     used = flops_per_token(recipe.model) * rate / plan.mesh.size / chip.flops
     yield (
         f"  at best   {plan.seconds:.4g} s a step, {rate:,.0f} tokens/s, MFU {used:.0%} "
@@ -121,7 +121,7 @@ def advice(plan: Plan) -> str:
     devices = list(plan.mesh.devices.flat)
     for _, recipe, mesh in alternatives(plan.recipe, devices, plan.target.chip):
         least = sum(plan_bounds.least_memory(recipe, mesh).values())
-        if least < 0.7 * sum(plan_bounds.least_memory(plan.recipe, plan.mesh).values()):
+        if least < 0.7 * sum(plan.least.values()):
             return (
                 f"try --config.model.remat={recipe.model.remat} "
                 f"--config.train.accumulation={recipe.accumulation} "
@@ -161,16 +161,17 @@ def main(argv: Sequence[str]) -> None:
     print(
         f"{values.topology}: {len(own)} x {chip.name if chip else 'CPU'} a run; {c.model.name}, "
         f"{num_parameters(model) / 1e6:.4g}M parameters, {model.num_layers} x {model.d_model}, "
-        f"vocabulary {model.vocab_size:,} in {model.padded_vocab_size:,} rows"
+        f"vocabulary {model.vocab_size:,} in {model.padded_vocab_size:,} rows",
+        flush=True,
     )
     plan = make_plan(
         recipe, make_mesh(own, **c.mesh.to_dict()), target, max(1, c.execute.population)
     )
-    plans = [plan]
-    if values.search and chip:
-        plans += search(recipe, own, target)
-    for one in plans:
+    plans = []
+    others = search(recipe, own, target) if values.search and chip else ()
+    for one in itertools.chain([plan], others):
         print(*describe(one, int(values.tokens), study), sep="\n", flush=True)
+        plans.append(one)
     fitting = [one for one in plans if one.verdict == "fits"]
     if len(plans) > 1 and fitting:
         best = min(fitting, key=lambda one: one.seconds)

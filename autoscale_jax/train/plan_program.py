@@ -18,15 +18,29 @@ from autoscale_jax.train.step import lower_train_chunk
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One compiled alternative. Bytes are those of one device; `needs` is infinite, and `cost` and
-    `memory` are None, where the compiler itself found no room."""
+    """One compiled alternative: a program of `count` models.
+
+    Bytes are those of one device; `needs` is infinite, and `cost` and `memory` are None, where the
+    compiler itself found no room.
+    """
 
     recipe: Recipe
     mesh: Mesh
     target: Target
+    count: int
     needs: float
     memory: dict[str, int] | None
     cost: Cost | None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step of all models of the program."""
+        return self.count * self.recipe.step_tokens
+
+    @property
+    def least(self) -> dict[str, float]:
+        """`least_memory` of what was compiled."""
+        return plan_bounds.least_memory(self.recipe, self.mesh, self.count)
 
     @property
     def seconds(self) -> float:
@@ -34,7 +48,7 @@ class Plan:
         assert self.cost is not None and self.target.chip is not None
         chip = self.target.chip
         if self.target.simulated:  # the CPU's memory traffic says nothing about a card's
-            moved = plan_bounds.state_traffic(self.recipe, self.mesh)
+            moved = self.count * plan_bounds.state_traffic(self.recipe, self.mesh)
             work = self.cost.flops / chip.flops + moved / chip.bandwidth
         else:
             work = self.cost.seconds(chip.flops, chip.bandwidth)
@@ -50,15 +64,14 @@ class Plan:
     def verdict(self) -> str:
         """ "fits", "may fit" or "does not fit" ("" without a chip to fit).
 
-        A simulated card's temporaries are the CPU compiler's, which keeps more: beyond them only
-        the least possible memory rules it out.
+        A simulated card's temporaries are an estimate, the CPU compiler's: where they are too many,
+        only the least possible memory rules the card out.
         """
         if self.target.chip is None:
             return ""
         if self.needs <= self.target.chip.memory:
             return "fits"
-        least = sum(plan_bounds.least_memory(self.recipe, self.mesh).values())
-        possible = self.target.simulated and least <= self.target.chip.memory
+        possible = self.target.simulated and sum(self.least.values()) <= self.target.chip.memory
         return "may fit" if possible else "does not fit"
 
 
@@ -75,7 +88,7 @@ def make_plan(recipe: Recipe, mesh: Mesh, target: Target, count: int = 1) -> Pla
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return Plan(recipe, mesh, target, float("inf"), None, None)
+        return Plan(recipe, mesh, target, count, float("inf"), None, None)
     stats, text = compiled.memory_analysis(), compiled.as_text()
     assert stats is not None and text is not None  # as they are for CPUs and TPUs
     memory = {
@@ -86,4 +99,4 @@ def make_plan(recipe: Recipe, mesh: Mesh, target: Target, count: int = 1) -> Pla
         "program": stats.generated_code_size_in_bytes,
     }
     needs = float(sum(memory.values()) - 2 * memory["donated"])
-    return Plan(recipe, mesh, target, needs, memory, cost(hlo.parse(text)))
+    return Plan(recipe, mesh, target, count, needs, memory, cost(hlo.parse(text)))

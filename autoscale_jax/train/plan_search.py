@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 from jax.sharding import Mesh
@@ -41,25 +41,25 @@ def alternatives(
     return sorted(found, key=lambda one: (one[0], one[1].accumulation, one[2].shape["tensor"]))
 
 
-def search(recipe: Recipe, devices: Sequence[jax.Device], target: Target) -> list[Plan]:
+def search(recipe: Recipe, devices: Sequence[jax.Device], target: Target) -> Iterator[Plan]:
     """Compiled alternatives in the order of their least time, until none left can be faster than
     one that fits; at most `MOST_COMPILED`. What needs no less memory than one that did not fit is
     left out."""
     assert target.chip is not None
-    plans: list[Plan] = []
-    fastest, too_much = math.inf, math.inf
+    compiled, fastest, too_much = 0, math.inf, math.inf
     for least, other, mesh in alternatives(recipe, devices, target.chip):
-        if len(plans) == MOST_COMPILED or fastest <= least:
-            break
+        if compiled == MOST_COMPILED or fastest <= least:
+            return
         memory = sum(plan_bounds.least_memory(other, mesh).values())
         if memory >= too_much:
             continue
-        plans.append(make_plan(other, mesh, target))
-        if plans[-1].verdict == "fits":
-            fastest = min(fastest, plans[-1].seconds)
+        plan = make_plan(other, mesh, target)
+        compiled += 1
+        if plan.verdict == "fits":
+            fastest = min(fastest, plan.seconds)
         else:
             too_much = memory
-    return plans
+        yield plan
 
 
 def _divisors(n: int) -> list[int]:
