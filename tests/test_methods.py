@@ -1,11 +1,14 @@
 """DDO's design against Algorithm 1; asking is a pure function of the table."""
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscale_jax.execute import Synthetic
 from autoscale_jax.methods import DDO, AutoScale
 from autoscale_jax.runs import RunTable
+from autoscale_jax.specs import BadInput
 
 NAMES = ("art", "law", "sea", "sky")
 
@@ -15,9 +18,14 @@ def power_world(tokens_K):
     return 2 + (tokens_K / 1000 + 0.1) ** -0.3
 
 
+def uneven_world(tokens_K):
+    """As above; the later a domain, the more of it is needed."""
+    return 2 + (tokens_K / np.array([300, 600, 1200, 2400]) + 0.1) ** -0.3
+
+
 def autoscale(rule="autoscale", **changes):
-    budgets = tuple(DDO(NAMES, n) for n in (30_000, 120_000))
     settings = {
+        "budgets": tuple(DDO(NAMES, n) for n in (30_000, 120_000)),
         "rule": rule,
         "objective": "mean_perplexity",
         "eval_weights": None,
@@ -29,7 +37,7 @@ def autoscale(rule="autoscale", **changes):
         "samples": 100,
         "seed": 0,
     }
-    return AutoScale(budgets=budgets, **(settings | changes))
+    return AutoScale(**(settings | changes))
 
 
 @given(st.integers(300, 10**9), st.integers(2, 9), st.integers(1, 4))
@@ -76,3 +84,21 @@ def test_the_proposal_does_not_depend_on_who_finished_first():
     one = method.propose(RunTable(runs), 480_000)
     other = method.propose(RunTable(runs[::-1]), 480_000)
     assert one == other
+
+
+def test_one_budget_proposes_its_ddo_optimum_and_nothing_beyond():
+    """At the budget's own scale no extrapolation is needed; elsewhere it is refused."""
+    ddo = DDO(NAMES, 30_000, base_seeds=2)
+    method, table = autoscale("keep", budgets=(ddo,), target_tokens=30_000), RunTable()
+    for run in Synthetic(uneven_world, NAMES)(method.ask(table)):
+        table.add(run)
+    proposal = method.propose(table, 30_000)
+
+    def objective(loss):
+        return float(np.mean(np.exp(list(loss.values()))))
+
+    optimum = ddo.optimum(table, objective, floor=0.02, samples=0, seed=0)
+    assert list(proposal.weights.values()) == pytest.approx(optimum.weights_K.tolist(), abs=1e-6)
+    assert np.ptp(optimum.weights_K) > 0.05  # the world is not one that uniform suits
+    with pytest.raises(BadInput, match="one scale only"):
+        method.propose(table, 300_000)
