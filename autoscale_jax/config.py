@@ -13,11 +13,12 @@ from autoscale_jax.specs import BadInput
 # extrapolation; predicted: the proposal
 MIXTURES = ("uniform", "natural", "keep", "autoscale", "predicted")
 OBJECTIVES = ("mean_perplexity", "mean_loss")
-MODEL = {
+MODEL: dict[str, tuple[object, ...]] = {
     "name": ("gpt2", "bert"),
     "dtype": ("float32", "bfloat16"),
     "remat": ("none", "dots", "full"),
     "attention": ("auto", "xla", "cudnn", "splash"),
+    "document_attention": (False, True),
 }
 METHODS = ("auto", "autoscale", "ddo")
 
@@ -55,6 +56,8 @@ def default_config() -> ConfigDict:
     c.model.dtype = "float32"  # of matrix products, or "bfloat16"; parameters are float32
     c.model.remat = "none"  # what the backward pass recomputes to save memory: or "dots", "full"
     c.model.attention = "auto"  # by the device; or "xla", "cudnn", "splash"
+    # attention stops at the ends of documents; False: it sees the whole row, as in the paper
+    c.model.document_attention = False
 
     c.train = ConfigDict()
     c.train.batch_size = 4
@@ -140,7 +143,7 @@ def validate(c: ConfigDict) -> None:
 def _check_model(c: ConfigDict) -> None:
     for field, values in MODEL.items():
         if c.model[field] not in values:
-            _refuse(f"model.{field}", c.model[field], f"use one of {', '.join(values)}")
+            _refuse(f"model.{field}", c.model[field], f"use one of {', '.join(map(str, values))}")
     if c.model.d_model % c.model.num_heads:
         _refuse("model.num_heads", c.model.num_heads, f"must divide d_model = {c.model.d_model}")
     if c.model.attention == "cudnn" and c.model.dtype != "bfloat16":

@@ -12,7 +12,14 @@ from ml_collections import ConfigDict
 
 from autoscale_jax.specs import BadInput
 
-WHERE = ("execute.", "mesh.", "train.accumulation", "train.checkpoint_seconds", "model.remat")
+WHERE = (
+    "execute.",
+    "mesh.",
+    "train.accumulation",
+    "train.checkpoint_seconds",
+    "model.remat",
+    "model.attention",
+)
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:

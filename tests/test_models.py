@@ -29,22 +29,46 @@ def tokens_of(config, rows=1):
     return jax.random.randint(jax.random.key(1), (rows, config.seq_len), 0, config.vocab_size)
 
 
-def test_gpt2_sees_no_future_and_bert_sees_all(model):
-    """d logits[t] / d position embedding[s] is zero where s > t in GPT-2, nowhere in BERT."""
+SEGMENTS_L = np.array([0, 0, 0, 0, 1, 2, 2, 2, 2, 2, -1, -1])  # the last two are filler
+
+
+@pytest.mark.parametrize("segments_L", [None, SEGMENTS_L], ids=["row", "documents"])
+def test_gpt2_sees_no_future_and_bert_sees_all(model, segments_L):
+    """d logits[t] / d position embedding[s] is zero where s > t in GPT-2, nowhere in BERT; with
+    segments, also wherever s is of another one than t."""
     config, params = model
     tokens = tokens_of(config)
+    segments = None if segments_L is None else segments_L[None]
 
     @jax.jit
     def jacobian(wpe):
         def summed(wpe):
-            return (models.logits(config, params | {"wpe": wpe}, tokens)[0] ** 2).sum(-1)
+            at = models.logits(config, params | {"wpe": wpe}, tokens, segments)
+            return (at[0] ** 2).sum(-1)
 
         return jax.jacobian(summed)(wpe)
 
     reaches_LxL = np.abs(jacobian(params["wpe"])).sum(-1) > 0
     all_LxL = np.ones_like(reaches_LxL)
     expected = np.tril(all_LxL) if isinstance(config, models.GPT2Config) else all_LxL
+    if segments_L is not None:
+        expected &= segments_L[:, None] == segments_L
     np.testing.assert_array_equal(reaches_LxL, expected)
+
+
+def test_packed_documents_have_the_losses_of_each_alone(model):
+    """In a model without positions, whose wpe is 0."""
+    config, params = model
+    params = params | {"wpe": jnp.zeros_like(params["wpe"])}
+    tokens, segments_L = tokens_of(config), np.repeat([0, 1], [5, 7])
+    packed = models.token_losses(config, params, tokens, tokens[:, ::-1], segments_L[None])
+    alone = [
+        models.token_losses(config, params, tokens[:, part], tokens[:, ::-1][:, part])
+        for part in (slice(5), slice(5, None))
+    ]
+    np.testing.assert_allclose(packed, np.concatenate(alone, 1), atol=1e-5)
+    row = models.token_losses(config, params, tokens, tokens[:, ::-1])
+    assert np.abs(packed - row)[:, 5:].max() > 1e-4, "which a packed row has not by itself"
 
 
 def test_what_pads_the_vocabulary_is_never_predicted_nor_trained(model):
@@ -157,6 +181,13 @@ def test_bad_models(fields, message):
         models.make_config(tokens=131, **fields)
 
 
+def test_document_attention_without_documents_is_refused(model):
+    config, params = model
+    documents = dataclasses.replace(config, document_attention=True)
+    with pytest.raises(BadInput, match="document_attention = True: give the documents' segments"):
+        models.token_losses(documents, params, tokens_of(config), tokens_of(config))
+
+
 def test_remat_and_the_loop_over_layers_change_no_number(monkeypatch):
     """Gradients of layers one by one, and in a loop with each kind of rematerialisation."""
     config = models.make_config("gpt2", 131, **SMALL)
@@ -165,7 +196,8 @@ def test_remat_and_the_loop_over_layers_change_no_number(monkeypatch):
     def gradient(remat):
         def mean(params):
             other = dataclasses.replace(config, remat=remat)
-            return models.token_losses(other, params, tokens, tokens[:, ::-1]).mean()
+            segments = jnp.broadcast_to(SEGMENTS_L, tokens.shape)
+            return models.token_losses(other, params, tokens, tokens[:, ::-1], segments).mean()
 
         return jax.jit(jax.grad(mean))(params)
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 
@@ -14,10 +15,13 @@ from jax.sharding import AxisType
 from autoscale_jax.models import attention
 
 
-def plain(q, k, v, causal):
+def plain(q, k, v, causal, segments=None):
     """By the book, in float64 numpy."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     score = np.einsum("blhd,bmhd->bhlm", q, k) / np.sqrt(q.shape[-1])
+    if segments is not None:
+        same = segments[:, None, :, None] == segments[:, None, None, :]
+        score = np.where(same, score, -np.inf)
     if causal:
         score = np.where(np.tril(np.ones(score.shape[-2:])), score, -np.inf)
     share = np.exp(score - score.max(-1, keepdims=True))
@@ -28,10 +32,27 @@ def qkv(length, width=16, rows=2, heads=2):
     return jax.random.normal(jax.random.key(0), (3, rows, length, heads, width))
 
 
+def segments_of(length, rows=2):
+    """Each row cut elsewhere, some segments of one position, the last one filler."""
+    rng = np.random.default_rng(0)
+    segments = np.sort(rng.integers(0, 6, (rows, length)), axis=1).astype(np.int32)
+    segments[:, -3:] = -1
+    return segments
+
+
 @pytest.mark.parametrize("causal", [True, False])
-def test_xla_by_the_book(causal):
-    ours = attention.attention(*qkv(20), causal=causal, backend="xla")
-    np.testing.assert_allclose(ours, plain(*qkv(20), causal), atol=1e-6)
+@pytest.mark.parametrize("segments", [None, segments_of(50)], ids=["rows", "documents"])
+def test_xla_by_the_book(causal, segments):
+    """Forward; and backward against finite differences, across blocks of 32 queries."""
+    x = qkv(50)
+    ours = lambda *x: attention.attention(*x, segments, causal=causal, backend="xla")  # noqa: E731
+    np.testing.assert_allclose(ours(*x), plain(*x, causal, segments), atol=1e-6)
+    rng = np.random.default_rng(1)
+    weight, step = rng.standard_normal(x.shape[1:]), rng.standard_normal(x.shape)
+    slope = jax.grad(lambda s: jnp.sum(ours(*(x + s * step)) * weight))(0.0)
+    start = np.asarray(x, np.float64)
+    ahead, behind = (plain(*(start + s * step), causal, segments) for s in (1e-5, -1e-5))
+    assert float(slope) == pytest.approx(np.sum((ahead - behind) * weight) / 2e-5, rel=1e-3)
 
 
 def test_scores_and_softmax_are_float32_in_bfloat16_models():
@@ -46,52 +67,62 @@ def test_scores_and_softmax_are_float32_in_bfloat16_models():
 
 
 @pytest.mark.parametrize(
-    ("length", "causal"), [(128, True), (150, False)], ids=["causal", "padded to whole tiles"]
+    ("length", "causal", "documents"),
+    [(128, True, False), (150, False, False), (150, True, True), (150, False, True)],
+    ids=["causal", "padded to whole tiles", "documents, causal", "documents"],
 )
-def test_splash_equals_xla(length, causal):
+def test_splash_equals_xla(length, causal, documents):
     """Forward and gradients, its kernels interpreted."""
     x = qkv(length, rows=1)
+    segments = segments_of(length, rows=1) if documents else None
     weight = jax.random.normal(jax.random.key(1), x.shape[1:])
 
     def gradients(f):
         value = lambda q, k, v: jnp.sum(f(q, k, v) * weight)  # noqa: E731
         return jax.jit(jax.value_and_grad(value, argnums=(0, 1, 2)))(*x)
 
-    ours = gradients(lambda *x: attention.splash(*x, causal, interpret=True))
-    expected = gradients(lambda *x: attention.attention(*x, causal=causal, backend="xla"))
+    ours = gradients(lambda *x: attention.splash(*x, segments, causal, interpret=True))
+    expected = gradients(lambda *x: attention.attention(*x, segments, causal=causal, backend="xla"))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_cudnn_is_what_a_gpu_program_calls(monkeypatch):
-    """Lowered for CUDA, forward and backward, without a GPU."""
+@pytest.mark.parametrize("documents", [False, True])
+def test_cudnn_is_what_a_gpu_program_calls(documents, monkeypatch):
+    """Lowered for CUDA, forward and backward, without a GPU; documents as a mask of all heads."""
     from jax._src.cudnn import fused_attention_stablehlo
 
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     x = jax.ShapeDtypeStruct((2, 1024, 20, 64), jnp.bfloat16)
 
-    def value(q, k, v):
-        return attention.attention(q, k, v, causal=True, backend="cudnn").astype("f4").sum()
+    segments = jax.ShapeDtypeStruct((2, 1024), jnp.int32) if documents else None
 
-    lowered = jax.jit(jax.grad(value)).trace(x, x, x).lower(lowering_platforms=("cuda",))
+    def value(q, k, v, segments):
+        mixed = attention.attention(q, k, v, segments, causal=True, backend="cudnn")
+        return mixed.astype("f4").sum()
+
+    lowered = jax.jit(jax.grad(value)).trace(x, x, x, segments).lower(lowering_platforms=("cuda",))
     program = lowered.as_text()
-    assert "__cudnn$fmhaSoftmax(" in program and "__cudnn$fmhaSoftmaxBackward(" in program
-    assert "1024x1024" not in program  # no scores in memory
+    kernel = "ScaleBiasSoftmax" if documents else "Softmax"
+    assert f"__cudnn$fmha{kernel}(" in program and f"__cudnn$fmha{kernel}Backward(" in program
+    sizes = set(re.findall(r"(\w+)x1024x1024x", program))
+    assert sizes == ({"2x1"} if documents else set())  # no scores in memory
 
 
 @pytest.mark.parametrize(
-    ("platform", "dtype", "width", "backend"),
+    ("platform", "dtype", "width", "odd_mask", "backend"),
     [
-        ("cpu", "bfloat16", 64, "xla"),
-        ("gpu", "bfloat16", 64, "cudnn"),
-        ("gpu", "float32", 64, "xla"),
-        ("gpu", "bfloat16", 20, "xla"),
-        ("tpu", "float32", 64, "splash"),
+        ("cpu", "bfloat16", 64, False, "xla"),
+        ("gpu", "bfloat16", 64, False, "cudnn"),
+        ("gpu", "bfloat16", 64, True, "xla"),
+        ("gpu", "float32", 64, False, "xla"),
+        ("gpu", "bfloat16", 20, False, "xla"),
+        ("tpu", "float32", 64, True, "splash"),
     ],
 )
-def test_auto(platform, dtype, width, backend, monkeypatch):
+def test_auto(platform, dtype, width, odd_mask, backend, monkeypatch):
     monkeypatch.setattr(attention.sharding, "platform", lambda: platform)
-    assert attention.choose(jnp.dtype(dtype), width) == backend
+    assert attention.choose(jnp.dtype(dtype), width, odd_mask) == backend
 
 
 TPU = """
@@ -147,10 +178,11 @@ def test_on_a_mesh_each_device_has_its_own_rows_and_heads(monkeypatch):
     interpreted = attention.splash
     monkeypatch.setattr(attention, "splash", lambda *x: interpreted(*x, interpret=True))
     x = qkv(128, rows=2)
-    expected = attention.attention(*x, causal=True, backend="xla")
+    segments = segments_of(128)
+    expected = attention.attention(*x, segments, causal=True, backend="xla")
     for shape in ((2, 1), (1, 2)):
         types = (AxisType.Auto,) * 2
         mesh = jax.make_mesh(shape, ("data", "tensor"), axis_types=types, devices=jax.devices()[:2])
         with jax.set_mesh(mesh):
             f = jax.jit(lambda *x: attention.attention(*x, causal=True, backend="splash"))
-            np.testing.assert_allclose(f(*x), expected, atol=1e-5)
+            np.testing.assert_allclose(f(*x, segments), expected, atol=1e-5)

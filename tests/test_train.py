@@ -16,7 +16,7 @@ from autoscale_jax.train.group import Member
 from autoscale_jax.train.loop import Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.recipe import learning_rate
-from autoscale_jax.train.step import make_init
+from autoscale_jax.train.step import losses_of, make_init
 
 SPEC = RunSpec({"birds": 6000, "metals": 3000, "rivers": 3001}, seed=3)
 
@@ -143,6 +143,76 @@ def test_microbatches_weigh_tokens_not_rows(recipe, corpus, tmp_path, whole_run)
     assert run.key == whole_run.key, "rounding aside it is the same run"
     assert run.curve[0].loss == pytest.approx(dict(whole_run.curve[0].loss), abs=2e-4)
     assert run.loss == pytest.approx(dict(whole_run.loss), abs=2e-3)
+
+
+def test_what_saves_memory_or_time_leaves_the_run_as_it_was(recipe):
+    """Advice after an out-of-memory error trains no finished run again."""
+    model = dataclasses.replace(recipe.model, remat="full", attention="xla")
+    assert dataclasses.replace(recipe, model=model).identity() == recipe.identity()
+    wider = dataclasses.replace(recipe.model, d_model=32)
+    assert dataclasses.replace(recipe, model=wider).identity() != recipe.identity()
+
+
+def test_attention_within_documents(recipe, corpus, tmp_path):
+    """Another run. Without positions (wpe 0) its held-out losses are those of each stretch of a
+    document alone."""
+    model = dataclasses.replace(recipe.model, document_attention=True)
+    spec = RunSpec({"birds": 600, "metals": 300, "rivers": 301}, seed=3)
+    one = trainer(dataclasses.replace(recipe, model=model), corpus, tmp_path)
+    run = train(one, spec)
+    assert run.status == "ok"
+    assert run.key != run_key(spec, recipe.identity(), corpus.fingerprint_of(spec.tokens))
+
+    params = make_init(recipe, one.mesh)([1]).params
+    params = params | {"wpe": jnp.zeros_like(params["wpe"])}
+    (measured,) = one._evaluate(params)
+    params = jax.tree.map(lambda x: x[0], params)
+    token_losses = jax.jit(functools.partial(models.token_losses, recipe.model))
+    for loss, (name, batch) in zip(measured, eval_batches(corpus, 16, 1).items(), strict=True):
+        assert name in one._evaluate.names
+        alone = {key: [] for key in batch}
+        for r, inputs_L in enumerate(batch["inputs"][:, 0]):
+            opens = np.flatnonzero(inputs_L == corpus.tokenizer.eos_id)
+            for part_L in np.split(np.arange(16), opens):
+                for key, x in batch.items():
+                    stretch = x[r, 0, part_L]
+                    alone[key].append(np.pad(stretch, (0, 16 - len(stretch))))
+        inputs, targets, weight = (np.array(x) for x in alone.values())
+        assert len(inputs) > len(batch["inputs"]), "some rows hold several documents"
+        total = (token_losses(params, inputs, targets) * weight).sum()
+        assert loss == pytest.approx(float(total) / weight.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_bert_is_evaluated_without_filler(documents, recipe, corpus):
+    """The held-out loss has no gradient by the embedding of what fills the last row up."""
+    filler, rows = corpus.vocab_size_of("mlm"), 2  # a token that no text has
+    fields = dict(num_layers=1, d_model=16, num_heads=2, tie_embeddings=False)
+    model = models.BertConfig(filler + 1, 30, document_attention=documents, **fields)
+    params = models.init(model, jax.random.key(0))
+
+    @jax.jit
+    def by_filler(batch):
+        def held_out(wte):
+            own = dataclasses.replace(recipe, model=model)
+            loss_BxL = losses_of(own, params | {"wte": wte}, batch)
+            return (loss_BxL * batch["weight"]).sum()
+
+        return jnp.abs(jax.grad(held_out)(params["wte"])[filler]).max()
+
+    filled = 0
+    for domain in eval_batches(corpus, 30, rows, "mlm", segments=documents).values():
+        batch = {name: x[-1] for name, x in domain.items()}
+        beyond_BxL = batch["segments"] < 0
+        assert not batch["weight"][beyond_BxL].any()
+        batch["inputs"] = np.where(beyond_BxL, filler, batch["inputs"])
+        assert by_filler(batch) == 0
+        partly_B = beyond_BxL.any(1) & (batch["weight"] > 0).any(1)
+        if partly_B.any():
+            filled += 1
+            batch["segments"] = np.zeros_like(batch["segments"])
+            assert by_filler(batch) > 0, "as the gradient would be if attention saw it"
+    assert filled
 
 
 def test_a_checkpoint_of_another_shape_is_refused(recipe, corpus, tmp_path, whole_run):

@@ -149,16 +149,23 @@ def read_rows(
 
 
 def eval_batches(
-    corpus: Corpus, seq_len: int, batch_size: int, objective: str = "causal"
+    corpus: Corpus,
+    seq_len: int,
+    batch_size: int,
+    objective: str = "causal",
+    *,
+    segments: bool = False,
 ) -> Mapping[str, Batch]:
     """Held-out batches by domain: as `batches`, all n of them in arrays [n, B, L].
 
     The weights are 1 for each held-out token to be predicted and 0 for padding, so that the sum of
     weighted losses over the sum of weights is exact. With a corpus limit on held-out tokens, that
     many (rounded up to whole sequences) are taken at even distances over all held-out documents.
-    Masks ("mlm") are the same in every evaluation of every run.
+    Masks ("mlm") are the same in every evaluation of every run. `segments` as in `batches`; under
+    "mlm" they are always there, 0 without it, and -1 where a row is filled up: attention that sees
+    what follows must not see filler.
     """
-    make = Rows(corpus, objective, seed=0)
+    make = Rows(corpus, objective, 0, segments)
     out = {}
     for name, tokens in corpus.eval_tokens.items():
         targets = len(tokens) - 1
@@ -175,5 +182,8 @@ def eval_batches(
             tokens.read(i * seq_len, tokens_RxL[r, : n + 1])
             weight_RxL[r, :n] = 1
         flat = make(tokens_RxL, weight_RxL, np.arange(len(tokens_RxL)))
+        if objective == "mlm":
+            own_RxL = flat.get("segments", np.zeros_like(flat["inputs"]))
+            flat["segments"] = np.where(weight_RxL > 0, own_RxL, np.int32(-1))
         out[name] = {key: value.reshape(steps, batch_size, seq_len) for key, value in flat.items()}
     return out

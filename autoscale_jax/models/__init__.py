@@ -62,22 +62,41 @@ def init(config: ModelConfig, key: jax.Array) -> Any:
     return _module(plain).init(key, inputs_BxL)["params"]
 
 
-def _apply(config: ModelConfig, params: Any, inputs_BxL: jax.Array) -> Any:
+def _apply(
+    config: ModelConfig, params: Any, inputs_BxL: jax.Array, segments_BxL: jax.Array | None
+) -> Any:
     """States [B, L, D], matrix [V, D] and bias [V] or None of the output layer, V padded."""
-    return _module(config).apply({"params": params}, inputs_BxL)
+    if config.document_attention and segments_BxL is None:
+        raise BadInput(
+            "config.model.document_attention = True: give the documents' segments with the tokens"
+        )
+    return _module(config).apply({"params": params}, inputs_BxL, segments_BxL)
 
 
-def logits(config: ModelConfig, params: Any, inputs_BxL: jax.Array) -> jax.Array:
-    """Scores of every token of the vocabulary at every position, [B, L, V] float32."""
-    x_BxLxD, head_VxD, bias_V = _apply(config, params, inputs_BxL)
+def logits(
+    config: ModelConfig,
+    params: Any,
+    inputs_BxL: jax.Array,
+    segments_BxL: jax.Array | None = None,
+) -> jax.Array:
+    """Scores of every token of the vocabulary at every position, [B, L, V] float32.
+
+    segments: numbers (documents', say), 0 or more, or -1 for filler: attention leads from a
+    position to those of its own number alone. None: to its whole row.
+    """
+    x_BxLxD, head_VxD, bias_V = _apply(config, params, inputs_BxL, segments_BxL)
     return loss.logits(x_BxLxD, head_VxD, bias_V, config.vocab_size)[..., : config.vocab_size]
 
 
 def token_losses(
-    config: ModelConfig, params: Any, inputs_BxL: jax.Array, targets_BxL: jax.Array
+    config: ModelConfig,
+    params: Any,
+    inputs_BxL: jax.Array,
+    targets_BxL: jax.Array,
+    segments_BxL: jax.Array | None = None,
 ) -> jax.Array:
-    """Cross-entropy of each position's target, [B, L] nats, float32."""
-    x_BxLxD, head_VxD, bias_V = _apply(config, params, inputs_BxL)
+    """Cross-entropy of each position's target, [B, L] nats, float32; segments as in `logits`."""
+    x_BxLxD, head_VxD, bias_V = _apply(config, params, inputs_BxL, segments_BxL)
     return loss.cross_entropy(x_BxLxD, head_VxD, bias_V, targets_BxL, config.vocab_size)
 
 

@@ -17,38 +17,50 @@ TILE = 128  # splash works on whole tiles of positions
 
 
 def attention(
-    q_BxLxHxd: jax.Array, k_BxLxHxd: jax.Array, v_BxLxHxd: jax.Array, *, causal: bool, backend: str
+    q_BxLxHxd: jax.Array,
+    k_BxLxHxd: jax.Array,
+    v_BxLxHxd: jax.Array,
+    segments_BxL: jax.Array | None = None,
+    *,
+    causal: bool,
+    backend: str,
 ) -> jax.Array:
     """Each position's softmax-weighted sum of values, [B, L, H, d]; softmax in float32.
 
-    causal: a position sees itself and what came before it; otherwise the whole sequence.
-    backend: "xla" (any device), "cudnn" (NVIDIA, 16-bit, heads of up to 128 in steps of 8),
-        "splash" (TPU) or "auto". Only "xla" keeps the L x L scores in memory.
+    segments: a position sees those of its own number alone; None: all of its row.
+    causal: of these, itself and what came before it.
+    backend: "xla" (any device), "cudnn" (NVIDIA, 16-bit, heads of up to 128 in steps of 8; with
+        segments an even L), "splash" (TPU) or "auto". Only "xla" keeps the L x L scores in memory;
+        "cudnn" keeps a mask of that size for each row where there are segments.
     """
     if backend == "auto":
-        backend = choose(q_BxLxHxd.dtype, q_BxLxHxd.shape[-1])
+        odd = segments_BxL is not None and q_BxLxHxd.shape[1] % 2 == 1
+        backend = choose(q_BxLxHxd.dtype, q_BxLxHxd.shape[-1], odd)
     if backend == "splash":
-        mixed = _splash_on_mesh(q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, causal)
+        mixed = _splash_on_mesh(q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, segments_BxL, causal)
     elif backend == "cudnn":
+        mask = None if segments_BxL is None else _same(segments_BxL, segments_BxL)
         mixed = jax.nn.dot_product_attention(
-            q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, is_causal=causal, implementation="cudnn"
+            q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, mask=mask, is_causal=causal, implementation="cudnn"
         )
     else:
-        mixed = _xla(q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, causal)
+        q, k, v = (x.swapaxes(1, 2) for x in (q_BxLxHxd, k_BxLxHxd, v_BxLxHxd))
+        mixed = _heads_first(q, k, v, segments_BxL, causal).swapaxes(1, 2)
     return checkpoint_name(mixed, SAVED)
 
 
-def choose(dtype: jnp.dtype, width: int) -> str:
-    """What "auto" stands for on the devices in use."""
+def choose(dtype: jnp.dtype, width: int, odd_mask: bool = False) -> str:
+    """What "auto" stands for on the devices in use; `odd_mask`: segments of an odd length."""
     platform = sharding.platform()
     if platform == "tpu":
         return "splash"
-    flash = dtype.itemsize == 2 and width % 8 == 0 and width <= 128
+    flash = dtype.itemsize == 2 and width % 8 == 0 and width <= 128 and not odd_mask
     return "cudnn" if platform == "gpu" and flash else "xla"
 
 
-def _xla(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
-    return _heads_first(*(x.swapaxes(1, 2) for x in (q, k, v)), causal).swapaxes(1, 2)
+def _same(queries_BxL: jax.Array, keys_BxM: jax.Array) -> jax.Array:
+    """Which keys are of a query's own segment, [B, 1 (heads), L, M] bool."""
+    return queries_BxL[:, None, :, None] == keys_BxM[:, None, None, :]
 
 
 def _blocks(length: int, causal: bool) -> list[tuple[slice, slice]]:
@@ -61,15 +73,17 @@ def _blocks(length: int, causal: bool) -> list[tuple[slice, slice]]:
     return [(slice(i * size, stop), slice(0, stop)) for i, stop in enumerate(stops)]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _heads_first(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _heads_first(
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, causal: bool
+) -> jax.Array:
     """[B, H, L, d]. Its own backward pass, two passes over the scores fewer than the derived one,
     is a tenth of a small model's step on a CPU."""
-    return _heads_first_forward(q, k, v, causal)[0]
+    return _heads_first_forward(q, k, v, segments, causal)[0]
 
 
 def _heads_first_forward(
-    q: jax.Array, k: jax.Array, v: jax.Array, causal: bool
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, causal: bool
 ) -> tuple[jax.Array, Any]:
     mixed, shares = [], []
     for queries, keys in _blocks(q.shape[2], causal):
@@ -77,13 +91,15 @@ def _heads_first_forward(
         if causal:
             position = jnp.arange(q.shape[2])
             score = jnp.where(position[queries, None] >= position[keys], score, -1e30)
+        if segments is not None:
+            score = jnp.where(_same(segments[:, queries], segments[:, keys]), score, -1e30)
         shares.append(jax.nn.softmax(score).astype(v.dtype))
         mixed.append(jnp.einsum("bhlm,bhmd->bhld", shares[-1], v[:, :, keys]))
     mixed_BxHxLxd = jnp.concatenate(mixed, 2)
     return mixed_BxHxLxd, (q, k, v, shares, mixed_BxHxLxd)
 
 
-def _heads_first_backward(causal: bool, kept: Any, g: jax.Array) -> tuple[jax.Array, ...]:
+def _heads_first_backward(causal: bool, kept: Any, g: jax.Array) -> tuple[jax.Array | None, ...]:
     q, k, v, shares, mixed = kept
     # sum over keys of share * d share, from the outcome instead of the scores
     mean_BxHxLx1 = jnp.sum((g * mixed).astype(jnp.float32), -1, keepdims=True)
@@ -95,7 +111,7 @@ def _heads_first_backward(causal: bool, kept: Any, g: jax.Array) -> tuple[jax.Ar
         dq.append(jnp.einsum("bhlm,bhmd->bhld", dscore, k[seen]))
         dk = dk.at[seen].add(jnp.einsum("bhlm,bhld->bhmd", dscore, q[own]))
         dv = dv.at[seen].add(jnp.einsum("bhlm,bhld->bhmd", share, g[own]))
-    return jnp.concatenate(dq, 2), dk, dv
+    return jnp.concatenate(dq, 2), dk, dv, None
 
 
 _heads_first.defvjp(_heads_first_forward, _heads_first_backward)
@@ -106,24 +122,32 @@ def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(axes, a, b, preferred_element_type=jnp.float32)
 
 
-def _splash_on_mesh(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+def _splash_on_mesh(
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, causal: bool
+) -> jax.Array:
     """Each device its own rows and heads: the compiler cannot split a kernel by itself."""
     spec = sharding.spec(sharding.ROWS, (), (sharding.TENSOR,))
+    rows = sharding.spec(sharding.ROWS)
 
-    @sharding.on_each(sharding.ALL, in_specs=(spec,) * 3, out_specs=spec)
-    def own(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return splash(q, k, v, causal)
+    @sharding.on_each(sharding.ALL, in_specs=(spec, spec, spec, rows), out_specs=spec)
+    def own(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None) -> jax.Array:
+        return splash(q, k, v, segments, causal)
 
-    return own(q, k, v)
+    return own(q, k, v, segments)
 
 
 def splash(
-    q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, interpret: bool = False
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segments: jax.Array | None,
+    causal: bool,
+    interpret: bool = False,
 ) -> jax.Array:
     """Pallas kernels for TPU on [B, L, H, d]; `interpret` runs them on any device, slowly."""
     from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
-    _, length, heads, width = q.shape
+    rows, length, heads, width = q.shape
     pad = -length % TILE
     padded = length + pad
     block = next(size for size in (512, 384, 256, TILE) if padded % size == 0)
@@ -144,13 +168,18 @@ def splash(
         residual_checkpoint_name=SAVED,
         interpret=interpret,
     )
-    segments = None
-    if pad and not causal:  # what pads is a text of its own; causal positions never see it
-        segment_L = jnp.arange(padded) >= length
-        segments = kernels.SegmentIds(*(segment_L.astype(jnp.int32),) * 2)
-    heads_first = (
+    if segments is None and pad and not causal:
+        segments = jnp.zeros((rows, length), jnp.int32)
+    if segments is not None:  # what pads is a text of its own; causal positions never see it
+        segments = jnp.pad(segments, ((0, 0), (0, pad)), constant_values=-2)
+    q, k, v = (
         jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, pad), (0, 0)))
         for x in (q * width**-0.5, k, v)
     )
-    mixed_BxHxLxd = jax.vmap(lambda *qkv: kernel(*qkv, segment_ids=segments))(*heads_first)
+
+    def one(q: jax.Array, k: jax.Array, v: jax.Array, segment_L: jax.Array | None) -> jax.Array:
+        both = None if segment_L is None else kernels.SegmentIds(segment_L, segment_L)
+        return kernel(q, k, v, segment_ids=both)
+
+    mixed_BxHxLxd = jax.vmap(one)(q, k, v, segments)
     return mixed_BxHxLxd[:, :, :length].swapaxes(1, 2)

@@ -26,26 +26,30 @@ class Block(nn.Module):
     config: BertConfig
 
     @nn.compact
-    def __call__(self, x_BxLxD: jax.Array, _: None) -> tuple[jax.Array, None]:
+    def __call__(
+        self, x_BxLxD: jax.Array, segments_BxL: jax.Array | None
+    ) -> tuple[jax.Array, None]:
         c = self.config
-        h = layers.SelfAttention(c, causal=False, out_std=layers.INIT_STD, name="attention")(
-            x_BxLxD
-        )
+        mix = layers.SelfAttention(c, causal=False, out_std=layers.INIT_STD, name="attention")
+        h = mix(x_BxLxD, segments_BxL)
         x_BxLxD = nn.LayerNorm(1e-12, dtype=c.dtype, name="norm_attention")(x_BxLxD + h)
         h = layers.MLP(c, approximate_gelu=False, out_std=layers.INIT_STD, name="mlp")(x_BxLxD)
         return nn.LayerNorm(1e-12, dtype=c.dtype, name="norm_mlp")(x_BxLxD + h), None
 
 
 class Bert(nn.Module):
-    """tokens [B, L] int -> states [B, L, D] and the output layer: matrix [V, D], bias [V].
+    """tokens, segments [B, L] -> states [B, L, D] and the output layer: matrix [V, D], bias [V].
 
-    Every sequence is one segment, full of tokens: there is nothing that attention has to leave out.
+    Segments limit attention. The embeddings of a first and a second sentence, which BERT calls
+    segments too, are for its other task: here all is the first.
     """
 
     config: BertConfig
 
     @nn.compact
-    def __call__(self, tokens_BxL: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(
+        self, tokens_BxL: jax.Array, segments_BxL: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         c = self.config
         normal = nn.initializers.normal(layers.INIT_STD)
         shape = (c.padded_vocab_size, c.d_model)
@@ -55,7 +59,7 @@ class Bert(nn.Module):
         x_BxLxD = wte[tokens_BxL] + wpe[: tokens_BxL.shape[1]] + segment[0]
         x_BxLxD = sharding.constrain(x_BxLxD, sharding.ROWS, (), ())
         x_BxLxD = nn.LayerNorm(1e-12, dtype=c.dtype, name="norm_in")(x_BxLxD)
-        x_BxLxD = layers.stack(Block, c)(x_BxLxD)
+        x_BxLxD = layers.stack(Block, c)(x_BxLxD, segments_BxL)
         x_BxLxD = layers.dense(c.d_model, "transform", c.dtype)(x_BxLxD)
         x_BxLxD = nn.gelu(x_BxLxD, approximate=False)
         x_BxLxD = nn.LayerNorm(1e-12, dtype=c.dtype, name="norm_out")(x_BxLxD)

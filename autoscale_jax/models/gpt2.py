@@ -31,30 +31,35 @@ class Block(nn.Module):
     config: GPT2Config
 
     @nn.compact
-    def __call__(self, x_BxLxD: jax.Array, _: None) -> tuple[jax.Array, None]:
+    def __call__(
+        self, x_BxLxD: jax.Array, segments_BxL: jax.Array | None
+    ) -> tuple[jax.Array, None]:
         c = self.config
         out_std = layers.INIT_STD * (2 * c.num_layers) ** -0.5  # GPT-2 scales residual outputs
         h = nn.LayerNorm(1e-5, dtype=c.dtype, name="norm_attention")(x_BxLxD)
-        x_BxLxD += layers.SelfAttention(c, causal=True, out_std=out_std, name="attention")(h)
+        mix = layers.SelfAttention(c, causal=True, out_std=out_std, name="attention")
+        x_BxLxD += mix(h, segments_BxL)
         h = nn.LayerNorm(1e-5, dtype=c.dtype, name="norm_mlp")(x_BxLxD)
         x_BxLxD += layers.MLP(c, approximate_gelu=True, out_std=out_std, name="mlp")(h)
         return x_BxLxD, None
 
 
 class GPT2(nn.Module):
-    """tokens [B, L] int -> states [B, L, D] and the output layer: matrix [V, D] and no bias."""
+    """tokens, segments [B, L] -> states [B, L, D] and the output layer: matrix [V, D], no bias."""
 
     config: GPT2Config
 
     @nn.compact
-    def __call__(self, tokens_BxL: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+    def __call__(
+        self, tokens_BxL: jax.Array, segments_BxL: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array, None]:
         c = self.config
         shape = (c.padded_vocab_size, c.d_model)
         wte = self.param("wte", layers.embedding_init(c.embedding_std, c.vocab_size), shape)
         wpe = self.param("wpe", nn.initializers.normal(0.01), (c.seq_len, c.d_model))
         x_BxLxD = (wte[tokens_BxL] + wpe[: tokens_BxL.shape[1]]).astype(c.dtype)
         x_BxLxD = sharding.constrain(x_BxLxD, sharding.ROWS, (), ())
-        x_BxLxD = layers.stack(Block, c)(x_BxLxD)
+        x_BxLxD = layers.stack(Block, c)(x_BxLxD, segments_BxL)
         x_BxLxD = nn.LayerNorm(1e-5, dtype=c.dtype, name="norm_out")(x_BxLxD)
         head_VxD = wte
         if not c.tie_embeddings:

@@ -48,6 +48,8 @@ class TransformerConfig:
     remat: what the backward pass recomputes: "none"; "dots": all but products with parameters and
         the outcome of attention; "full": all but each block's input.
     attention: which implementation, see `attention.attention`.
+    document_attention: a position sees its own document alone, not the other ones of its row;
+        positions are counted over the row all the same.
     """
 
     vocab_size: int
@@ -60,6 +62,7 @@ class TransformerConfig:
     dtype: str = "float32"
     remat: str = "none"
     attention: str = "auto"
+    document_attention: bool = False
 
     @property
     def mlp_width(self) -> int:
@@ -107,13 +110,12 @@ class SelfAttention(nn.Module):
     out_std: float
 
     @nn.compact
-    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+    def __call__(self, x_BxLxD: jax.Array, segments_BxL: jax.Array | None) -> jax.Array:
         c = self.config
         heads = (3, c.num_heads, c.d_model // c.num_heads)
         qkv_BxLx3xHxd = dense(heads, "qkv", c.dtype)(x_BxLxD)
-        mixed_BxLxHxd = attention(
-            *jnp.moveaxis(qkv_BxLx3xHxd, 2, 0), causal=self.causal, backend=c.attention
-        )
+        q, k, v = jnp.moveaxis(qkv_BxLx3xHxd, 2, 0)
+        mixed_BxLxHxd = attention(q, k, v, segments_BxL, causal=self.causal, backend=c.attention)
         return dense(c.d_model, "out", c.dtype, self.out_std, axes=2)(mixed_BxLxHxd)
 
 
@@ -132,8 +134,11 @@ class MLP(nn.Module):
         return dense(c.d_model, "out", c.dtype, self.out_std)(h)
 
 
-def stack(block: type[nn.Module], config: TransformerConfig) -> Callable[[jax.Array], jax.Array]:
-    """`num_layers` of `block`, [B, L, D] -> [B, L, D]; their parameters stacked, "layers" first."""
+def stack(
+    block: type[nn.Module], config: TransformerConfig
+) -> Callable[[jax.Array, jax.Array | None], jax.Array]:
+    """`num_layers` of `block`, ([B, L, D], segments) -> [B, L, D]; their parameters are stacked,
+    "layers" first."""
     # outside a loop the compiler would merge what is recomputed with what it repeats
     unrolled = config.remat == "none" and config.num_layers <= UNROLLED
     body: Any = block
@@ -148,10 +153,11 @@ def stack(block: type[nn.Module], config: TransformerConfig) -> Callable[[jax.Ar
         body,
         variable_axes={"params": 0},
         split_rngs={"params": True},
+        in_axes=nn.broadcast,
         length=config.num_layers,
         unroll=config.num_layers if unrolled else 1,
     )(config, name="layers")
-    return lambda x_BxLxD: blocks(x_BxLxD, None)[0]
+    return lambda x_BxLxD, segments_BxL: blocks(x_BxLxD, segments_BxL)[0]
 
 
 def path_of(path: Any) -> str:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from autoscale_jax import models
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.recipe import Recipe
-from autoscale_jax.train.step import Batch, over_models, state_shardings
+from autoscale_jax.train.step import Batch, losses_of, over_models, state_shardings
 
 MOST_ROWS = 32  # of a batch, on each device
 MOST_LOGITS = 2**28  # of a batch, on each device: 1 GiB
@@ -35,7 +35,7 @@ def _make_total_losses(
 
     def total_losses(params: Any, batch_NxBxL: Batch, domain_N: jax.Array) -> jax.Array:
         def one(batch: Batch) -> jax.Array:
-            loss_BxL = models.token_losses(recipe.model, params, batch["inputs"], batch["targets"])
+            loss_BxL = losses_of(recipe, params, batch)
             return jnp.sum(loss_BxL * batch["weight"])
 
         loss_N = jax.lax.map(one, batch_NxBxL)
@@ -53,8 +53,9 @@ def _make_total_losses(
 class Evaluate:
     """`params of K models -> loss_KxE`, nats per token; evaluation domains in the order of `names`.
 
-    `batches` holds, by domain, "inputs", "targets" and "weight", each [N, B, L]. They stay in
-    the host's memory and stream through the devices, all domains through one compiled loop.
+    `batches` holds, by domain, "inputs", "targets", "weight" and perhaps "segments", each
+    [N, B, L]. They stay in the host's memory and stream through the devices, all domains through
+    one compiled loop.
     """
 
     def __init__(

@@ -53,7 +53,10 @@ class Member:
         # one number from the study's seed and the run's: studies share no run's randomness
         self.seed = recipe.seed * 1_000_003 + spec.seed
         length, rows = recipe.model.seq_len, recipe.batch_size
-        self.data = batches(corpus, spec.tokens, length, rows, self.seed, recipe.objective)
+        documents = recipe.model.document_attention
+        self.data = batches(
+            corpus, spec.tokens, length, rows, self.seed, recipe.objective, segments=documents
+        )
         self.problem = ""
 
 

@@ -70,7 +70,10 @@ class Trainer:
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         rows = eval_rows(recipe.model, mesh)
         self._eval_steps = max(1, round(recipe.eval_every_tokens / recipe.step_tokens))
-        held_out = eval_batches(corpus, recipe.model.seq_len, rows, recipe.objective)
+        documents = recipe.model.document_attention
+        held_out = eval_batches(
+            corpus, recipe.model.seq_len, rows, recipe.objective, segments=documents
+        )
         self._evaluate = Evaluate(recipe, mesh, held_out)
 
     def train(self, specs: Sequence[RunSpec], on_progress: OnProgress) -> list[Run]:

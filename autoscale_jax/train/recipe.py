@@ -46,9 +46,10 @@ class Recipe:
         return "mlm" if isinstance(self.model, models.BertConfig) else "causal"
 
     def identity(self) -> dict[str, Any]:
-        """Everything that changes a run's numbers, as plain JSON: part of the run's key."""
+        """Everything that changes a run's numbers by more than rounding, as plain JSON: part of
+        the run's key."""
         fields = dataclasses.asdict(self)
-        del fields["accumulation"]
+        del fields["accumulation"], fields["model"]["remat"], fields["model"]["attention"]
         return fields
 
 

@@ -30,12 +30,19 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-Batch = dict[str, jax.Array]  # "inputs", "targets", "weight"
+Batch = dict[str, jax.Array]  # "inputs", "targets", "weight" and, where they matter, "segments"
 
 
 def chunk_steps(recipe: Recipe) -> int:
     """S, the most steps of one compiled call."""
     return max(1, min(MOST_STEPS, MOST_TOKENS // recipe.step_tokens))
+
+
+def losses_of(recipe: Recipe, params: Any, batch_BxL: Batch) -> jax.Array:
+    """Cross-entropy of each position of a batch, [B, L] nats."""
+    inputs_BxL, targets_BxL = batch_BxL["inputs"], batch_BxL["targets"]
+    segments_BxL = batch_BxL.get("segments")
+    return models.token_losses(recipe.model, params, inputs_BxL, targets_BxL, segments_BxL)
 
 
 def over_models(one: Callable[..., Any], count: int) -> Callable[..., Any]:
@@ -112,6 +119,8 @@ def lower_train_chunk(recipe: Recipe, mesh: Mesh, count: int = 1) -> jax.stages.
     state = jax.eval_shape(init, jax.ShapeDtypeStruct((count,), jnp.uint32))
     shape = (steps, count, recipe.accumulation, rows, recipe.model.seq_len)
     kinds = {"inputs": jnp.int32, "targets": jnp.int32, "weight": jnp.float32}
+    if recipe.model.document_attention:
+        kinds["segments"] = jnp.int32
     with jax.set_mesh(mesh):  # which the models ask for
         return jitted.lower(
             state,
@@ -143,7 +152,7 @@ def _mean_loss_and_grads(recipe: Recipe, params: Any, batch_MxBxL: Batch) -> tup
     weight = jnp.maximum(jnp.sum(batch_MxBxL["weight"]), 1.0)
 
     def share(params: Any, batch: Batch) -> jax.Array:
-        loss_BxL = models.token_losses(recipe.model, params, batch["inputs"], batch["targets"])
+        loss_BxL = losses_of(recipe, params, batch)
         return jnp.sum(loss_BxL * batch["weight"]) / weight
 
     loss_and_grads = jax.value_and_grad(share)
