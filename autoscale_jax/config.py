@@ -21,6 +21,7 @@ MODEL: dict[str, tuple[object, ...]] = {
     "document_attention": (False, True),
 }
 METHODS = ("auto", "autoscale", "ddo")
+SCHEDULES = ("linear", "wsd")
 
 
 def default_config() -> ConfigDict:
@@ -65,6 +66,10 @@ def default_config() -> ConfigDict:
     c.train.accumulation = 1  # microbatches of a step: less memory, the same losses
     c.train.warmup_ratio = 0.1  # length of the warm-up as a share of a run's steps,
     c.train.warmup_steps = 0  # or in steps (then warmup_ratio is 0)
+    # linear: decays from the warm-up on, as the papers' runs; wsd: warm-up, stable, decay, so that
+    # a run at a larger budget continues from one at a smaller
+    c.train.schedule = "linear"
+    c.train.decay_ratio = 0.2  # share of a run's steps in its decay, under "wsd"
     c.train.weight_decay = 1e-2
     c.train.b1 = 0.9
     c.train.b2 = 0.95
@@ -135,8 +140,24 @@ def validate(c: ConfigDict) -> None:
     _check_numbers(c)
     _check_study(c)
     _check_model(c)
+    _check_schedule(c)
+
+
+def _check_schedule(c: ConfigDict) -> None:
     if c.train.warmup_ratio and c.train.warmup_steps:
         remedy = f"give one warm-up: set it or warmup_ratio = {c.train.warmup_ratio} to 0"
+        _refuse("train.warmup_steps", c.train.warmup_steps, remedy)
+    if c.train.schedule not in SCHEDULES:
+        _refuse("train.schedule", c.train.schedule, f"use one of {', '.join(SCHEDULES)}")
+    if c.train.schedule == "linear":
+        return
+    if not c.train.warmup_steps:
+        remedy = "train.schedule = 'wsd' needs a warm-up in steps, the same for every budget"
+        _refuse("train.warmup_steps", c.train.warmup_steps, f"{remedy} (and warmup_ratio = 0)")
+    steps = c.study.budgets[0] / (c.train.batch_size * c.model.seq_len)
+    stable = int((1 - c.train.decay_ratio) * steps)
+    if c.train.warmup_steps >= stable:
+        remedy = f"a base run of {c.study.budgets[0]} tokens decays from step {stable} on; lower it"
         _refuse("train.warmup_steps", c.train.warmup_steps, remedy)
 
 
@@ -164,6 +185,7 @@ def _check_numbers(c: ConfigDict) -> None:
     bounds: dict[str, tuple[Callable[[float], bool], str]] = {
         "train.warmup_ratio": (lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
         "train.warmup_steps": (lambda x: x >= 0, "must be 0 or more"),
+        "train.decay_ratio": (lambda x: 0 < x < 1, "must be above 0 and below 1"),
         "execute.population": (lambda x: x >= 0, "must be 0 (measured) or more"),
         "train.weight_decay": (lambda x: x >= 0, "must be 0 or more"),
         "train.checkpoint_seconds": (lambda x: x >= 0, "must be 0 or more"),

@@ -18,6 +18,7 @@ from autoscale_jax.data import Corpus
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Run, RunSpec, run_key
 from autoscale_jax.train import processes
+from autoscale_jax.train.branches import Group, chains, units
 from autoscale_jax.train.checkpoint import sweep, unfinished
 from autoscale_jax.train.loop import Progress, Trainer
 from autoscale_jax.train.mesh import make_mesh
@@ -43,7 +44,8 @@ class TrainHere:
 
     The devices are split into `slots`; each has a mesh (data, fsdp, tensor) and a group of runs at
     a time. `population` runs make a group: one program trains them together. 0 measures how many
-    are fastest. Groups that a process which was killed had begun are continued as they were.
+    are fastest. Groups that a process which was killed had begun are continued as they were. Under
+    "wsd" a slot trains a unit of groups one after another, each branching off the one before.
     """
 
     recipe: Recipe
@@ -82,61 +84,56 @@ class TrainHere:
         ]
 
     def __call__(self, specs: Sequence[RunSpec]) -> Iterator[Run]:
-        groups = self._groups(specs)
-        processes.from_leader([[_plain(spec) for spec in group] for group in groups])
-        return self._train(groups)
+        todo = self._units(specs)
+        processes.from_leader([[[_plain(s) for s in group] for group in unit] for unit in todo])
+        return self._train(todo)
 
     def follow(self) -> None:
         """What every process but the first does: train what the first one trains, to its end."""
-        while groups := processes.from_leader(None):
-            for _ in self._train([[RunSpec(**spec) for spec in group] for group in groups]):
+        while todo := processes.from_leader(None):
+            plain = [[[RunSpec(**s) for s in group] for group in unit] for unit in todo]
+            for _ in self._train(plain):
                 pass
 
     def release(self) -> None:
         """Ends the other processes' `follow`."""
         processes.from_leader([])
 
-    def _groups(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-        """Groups that have a checkpoint, then new ones, each of runs of similar length."""
+    def _units(self, specs: Sequence[RunSpec]) -> list[list[Group]]:
+        """Units that have a checkpoint, then new ones, each of runs of similar length."""
         by_key = {
             run_key(spec, self.recipe.identity(), self.corpus.fingerprint_of(spec.tokens)): spec
             for spec in specs
         }
-        groups = []
-        for keys in unfinished(self.folder):
-            if all(key in by_key for key in keys):
-                groups.append([by_key.pop(key) for key in keys])
-        rest = list(by_key.values())
-        if not rest:
-            return groups
-        size = self._size(rest)
-        if size > 1:
-            rest.sort(key=lambda spec: spec.total, reverse=True)
-        parts = -(-len(rest) // size)
-        bounds = [len(rest) * i // parts for i in range(parts + 1)]
-        return groups + [rest[a:b] for a, b in itertools.pairwise(bounds)]
+        begun = [
+            [by_key[key] for key in keys]
+            for keys in unfinished(self.folder)
+            if all(key in by_key for key in keys)
+        ]
+        found = chains(list(by_key.values()), self.recipe)
+        return units(found, begun, self.recipe, lambda count: self._size(specs, count))
 
-    def _size(self, specs: Sequence[RunSpec]) -> int:
-        """Runs a group: no more than leave every slot one."""
-        most = max(1, len(specs) // self.slots)
+    def _size(self, specs: Sequence[RunSpec], count: int) -> int:
+        """Runs a group, for so many chains of runs: no more than leave every slot one."""
+        most = max(1, count // self.slots)
         if self.population == 0 and most > 1 and jax.process_count() == 1:
             return choose(self.recipe, self._trainers[0].mesh, specs, most)
         return max(1, min(self.population, most))
 
-    def _train(self, groups: Sequence[Sequence[RunSpec]]) -> Iterator[Run]:
-        todo: queue.SimpleQueue[Sequence[RunSpec]] = queue.SimpleQueue()
-        for group in groups:
-            todo.put(group)
+    def _train(self, units: Sequence[Sequence[Group]]) -> Iterator[Run]:
+        todo: queue.SimpleQueue[Sequence[Group]] = queue.SimpleQueue()
+        for unit in units:
+            todo.put(unit)
         done: queue.SimpleQueue[list[Run] | BaseException] = queue.SimpleQueue()
         stop = threading.Event()
         slots = [
             threading.Thread(target=self._work, args=(trainer, todo, done, stop), daemon=True)
-            for trainer in self._trainers[: len(groups)]
+            for trainer in self._trainers[: len(units)]
         ]
         for slot in slots:
             slot.start()
         try:
-            for _ in groups:
+            for _ in itertools.chain(*units):
                 result = done.get()
                 if isinstance(result, BaseException):
                     raise result
@@ -149,7 +146,7 @@ class TrainHere:
     def _work(
         self,
         trainer: Trainer,
-        todo: queue.SimpleQueue[Sequence[RunSpec]],
+        todo: queue.SimpleQueue[Sequence[Group]],
         done: queue.SimpleQueue[list[Run] | BaseException],
         stop: threading.Event,
     ) -> None:
@@ -160,7 +157,8 @@ class TrainHere:
 
         while not stop.is_set():
             try:
-                done.put(trainer.train(todo.get_nowait(), on_progress))
+                for group, then in itertools.pairwise([*todo.get_nowait(), []]):
+                    done.put(trainer.train(group, on_progress, then))
             except (_Stopped, queue.Empty):
                 return
             except BaseException as error:  # handed to the caller's thread, which raises it

@@ -86,7 +86,11 @@ class CurvePoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training that was done. `loss` is the final one, nats per token, by evaluation domain."""
+    """One training that was done. `loss` is the final one, nats per token, by evaluation domain.
+
+    `realised`, `curve` and `flops` are the whole run's. `seconds` are those spent on it alone: what
+    it shares with a shorter run that it branched off counts there.
+    """
 
     spec: RunSpec
     key: str

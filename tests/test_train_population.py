@@ -107,15 +107,15 @@ def test_a_diverged_member_leaves_the_others_alone(recipe, corpus, tmp_path, tog
 
 def test_groups_are_of_similar_length_and_leave_no_slot_idle(recipe, corpus, tmp_path):
     specs = [RunSpec({"birds": 1000 * n}) for n in (3, 9, 2, 8, 1, 7, 4)]
-    groups = train_here(recipe, corpus, tmp_path, 3)._groups(specs)
-    assert [[spec.total // 1000 for spec in group] for group in groups] == [
+    units = train_here(recipe, corpus, tmp_path, 3)._units(specs)
+    assert [[spec.total // 1000 for spec in group] for (group,) in units] == [
         [9, 8],
         [7, 4],
         [3, 2, 1],
     ]
-    two_slots = train_here(recipe, corpus, tmp_path, 8, slots=2)._groups(specs)
+    two_slots = train_here(recipe, corpus, tmp_path, 8, slots=2)._units(specs)
     assert len(two_slots) >= 2
-    assert train_here(recipe, corpus, tmp_path, 1)._groups(specs) == [[spec] for spec in specs]
+    assert train_here(recipe, corpus, tmp_path, 1)._units(specs) == [[[spec]] for spec in specs]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from autoscale_jax.data.mix import batches, eval_batches
 from autoscale_jax.data.order import Order
 from autoscale_jax.data.quotas import check_supply, quota, realised, supply
 from autoscale_jax.data.settings import DEFAULTS
+from autoscale_jax.data.trunk import trunk_of
 
 __all__ = [
     "DEFAULTS",
@@ -20,4 +21,5 @@ __all__ = [
     "quota",
     "realised",
     "supply",
+    "trunk_of",
 ]

@@ -14,6 +14,7 @@ from autoscale_jax.data.order import Order
 from autoscale_jax.data.quotas import Tokens as TokensAsked
 from autoscale_jax.data.quotas import quota, stages_of, supply
 from autoscale_jax.data.store import Tokens
+from autoscale_jax.data.trunk import trunk_of
 from autoscale_jax.specs import BadInput
 
 OBJECTIVES = ("causal", "mlm")
@@ -32,6 +33,7 @@ def batches(
     host: int = 0,
     hosts: int = 1,
     segments: bool = False,
+    trunk: int = 0,
 ) -> grain.MapDataset:
     """Training batches of one run, by random access: element i is batch i, so resuming is indexing.
 
@@ -40,15 +42,22 @@ def batches(
     at such positions alone (`mlm.Masking`). The last batch is filled up with rows of weight 0, and
     `len` is the number of steps. `tokens` by domain, or a list of such stages. Host `host` of
     `hosts` gets its rows of each batch, [B / hosts, L]; together they are the batch of one host.
-    `segments` adds "segments" int32 [B, L], which counts documents, for attention within each.
+    The first `trunk` sequences of a single mixture come in an order that runs of about its weights
+    share (`trunk_of`), where its quotas allow that. `segments` adds "segments" int32 [B, L], which
+    counts documents, for attention within each.
     Raises `BadInput` for tokens no domain can give.
     """
     if batch_size < 1:
         raise BadInput(f"batch_size = {batch_size}: give 1 or more")
     if batch_size % hosts:
         raise BadInput(f"batch_size = {batch_size}: must be a multiple of the {hosts} hosts")
+    stages = [quota(stage, seq_len) for stage in stages_of(tokens)]
+    shared = trunk_of(stages_of(tokens)[0], seq_len, trunk) if trunk else None
     order = Order(
-        [quota(stage, seq_len) for stage in stages_of(tokens)], supply(corpus, seq_len), seed
+        shared.stages + stages[1:] if shared else stages,
+        supply(corpus, seq_len),
+        seed,
+        shared.weights if shared else None,
     )
     share = batch_size // hosts
     source = BatchSource(

@@ -28,10 +28,15 @@ class Order:
     Domains are numbered in the sorted order of their names (`names`). A domain's sequences are
     visited in a permutation of all it has, drawn from (seed, name); when they run out, another
     permutation follows for each further epoch. Stages go on where the one before them stopped.
+    `first_by` orders the first stage by these weights, which it must be a `prefix` of.
     """
 
     def __init__(
-        self, stages: Sequence[Mapping[str, int]], available: Mapping[str, int], seed: int
+        self,
+        stages: Sequence[Mapping[str, int]],
+        available: Mapping[str, int],
+        seed: int,
+        first_by: Mapping[str, int] | None = None,
     ) -> None:
         self.names = sorted(set().union(*stages))
         for name in self.names:
@@ -50,7 +55,8 @@ class Order:
                 " can be ordered, so lengthen seq_len"
             )
         number = {name: k for k, name in enumerate(self.names)}
-        self._stages = [_tree(stage, number) for stage in stages]
+        weights = [stages[0] if first_by is None else first_by, *stages[1:]]
+        self._stages = [_tree(stage, number) for stage in weights]
         counts = [[stage.get(name, 0) for name in self.names] for stage in stages]
         self._before_SxK = np.cumsum([[0] * len(self.names), *counts], axis=0, dtype=np.int64)
 
@@ -94,6 +100,22 @@ def interleave(sequences: Mapping[str, int], position_N: np.ndarray) -> tuple[np
     return _descend(tree, np.asarray(position_N, np.int64))
 
 
+def prefix(weights: Mapping[str, int], n: int) -> dict[str, int]:
+    """Sequences of each domain among the first `n` of an endless order by `weights`."""
+    names = sorted(weights)
+    counts = dict.fromkeys(names, 0)
+    todo = [(_tree(weights, {name: k for k, name in enumerate(names)}), n)]
+    while todo:
+        (total, node), n = todo.pop()
+        if isinstance(node, int):
+            counts[names[node]] = n
+            continue
+        left, right = node
+        before = _before(n, left[0], total)
+        todo += [(left, before), (right, n - before)]
+    return counts
+
+
 def _tree(sequences: Mapping[str, int], number: Mapping[str, int]) -> tuple[int, Any]:
     """Huffman tree of the domains: leaves (count, domain), inner nodes (count, (left, right)).
 
@@ -125,9 +147,13 @@ def _descend(tree: tuple[int, Any], position_N: np.ndarray) -> tuple[np.ndarray,
             domain_N[where], rank_N[where] = node, position
             continue
         left, right = node
-        # Left sequences among the first p of this node: p * left / total, rounded to nearest.
-        before = (2 * position * left[0] + total) // (2 * total)
-        goes_left = (2 * (position + 1) * left[0] + total) // (2 * total) > before
+        before = _before(position, left[0], total)
+        goes_left = _before(position + 1, left[0], total) > before
         todo.append((left, where[goes_left], before[goes_left]))
         todo.append((right, where[~goes_left], (position - before)[~goes_left]))
     return domain_N, rank_N
+
+
+def _before(position: Any, left: int, total: int) -> Any:
+    """Left sequences among the first so many of a node: position * left / total, rounded."""
+    return (2 * position * left + total) // (2 * total)

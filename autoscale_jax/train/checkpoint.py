@@ -105,6 +105,10 @@ class RunCheckpoint(Generic[Position]):
             self._folder.absolute(), options=options, item_handlers=handler
         )
 
+    def begun(self) -> bool:
+        """Whether there is a checkpoint."""
+        return self._manager.latest_step() is not None
+
     def restore(self, like: Position) -> Position | None:
         """What was saved last, laid out as `like` is, or None where nothing was.
 

@@ -53,9 +53,16 @@ class Member:
         # one number from the study's seed and the run's: studies share no run's randomness
         self.seed = recipe.seed * 1_000_003 + spec.seed
         length, rows = recipe.model.seq_len, recipe.batch_size
-        documents = recipe.model.document_attention
+        self.branch = recipe.branch_step(self.grid.steps)  # where longer runs may branch off
         self.data = batches(
-            corpus, spec.tokens, length, rows, self.seed, recipe.objective, segments=documents
+            corpus,
+            spec.tokens,
+            length,
+            rows,
+            self.seed,
+            recipe.objective,
+            segments=recipe.model.document_attention,
+            trunk=self.branch * rows,
         )
         self.problem = ""
 
@@ -63,6 +70,11 @@ class Member:
 def longest(group: Sequence[Member]) -> int:
     """Steps until all that have not diverged have ended; 0 where all have diverged."""
     return max((member.grid.steps for member in group if not member.problem), default=0)
+
+
+def next_branch(group: Sequence[Member], step: int) -> int:
+    """The first step after `step` at which a decay begins; the last step where none does."""
+    return min((m.branch for m in group if m.branch > step), default=longest(group))
 
 
 def note_divergence(group: Sequence[Member], loss_xK: np.ndarray, what: str, stop: int) -> None:

@@ -19,7 +19,7 @@ from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train import processes
 from autoscale_jax.train.checkpoint import RunCheckpoint
 from autoscale_jax.train.evaluate import Evaluate, eval_rows
-from autoscale_jax.train.group import Member, longest, note_divergence, record, stack
+from autoscale_jax.train.group import Member, longest, next_branch, note_divergence, record, stack
 from autoscale_jax.train.memory import told_what_to_do
 from autoscale_jax.train.recipe import Recipe
 from autoscale_jax.train.sharding import check_mesh
@@ -76,20 +76,25 @@ class Trainer:
         )
         self._evaluate = Evaluate(recipe, mesh, held_out)
 
-    def train(self, specs: Sequence[RunSpec], on_progress: OnProgress) -> list[Run]:
+    def train(
+        self, specs: Sequence[RunSpec], on_progress: OnProgress, then: Sequence[RunSpec] = ()
+    ) -> list[Run]:
         """Train `specs` together, continuing from their checkpoint if there is one.
 
+        `then` are longer runs of the same trunks (`branches`), one for each of `specs`: they get
+        their first checkpoint where the decay of `specs` begins. A run that was continued from
+        there has the losses, curve and FLOPs of one trained alone, and less `seconds`.
         A loss that is not finite ends its run with status "diverged"; errors of the machine
         (disk full, out of memory) are raised as `OSError` and leave the checkpoint for the next
         try.
         """
-        group = [Member(spec, self.recipe, self.corpus, self._eval_steps) for spec in specs]
+        group, longer = self._members(specs), self._members(then)
         checkpoint: RunCheckpoint[Position] = RunCheckpoint(
             self._folder, [member.key for member in group]
         )
         try:
             with told_what_to_do():
-                position = self._advance_to_end(group, checkpoint, on_progress)
+                position = self._advance_to_end(group, longer, checkpoint, on_progress)
         except BaseException:
             checkpoint.close(delete=False)
             raise
@@ -99,6 +104,9 @@ class Trainer:
             self._run(member, curve_CxE, float(position.seconds) / everything)
             for member, curve_CxE in zip(group, position.curve_KxCxE, strict=True)
         ]
+
+    def _members(self, specs: Sequence[RunSpec]) -> list[Member]:
+        return [Member(spec, self.recipe, self.corpus, self._eval_steps) for spec in specs]
 
     def _run(self, member: Member, curve_CxE: np.ndarray, seconds_per_token: float) -> Run:
         curve = tuple(
@@ -123,15 +131,30 @@ class Trainer:
         )
 
     def _start(self, group: Sequence[Member], checkpoint: RunCheckpoint[Position]) -> Position:
-        points = max(member.grid.points for member in group)
-        curve_KxCxE = np.full((len(group), points, len(self._evaluate.names)), np.nan)
-        init = make_init(self.recipe, self.mesh, len(group))
-        fresh = Position(init([member.seed for member in group]), curve_KxCxE, np.zeros(()))
+        state = make_init(self.recipe, self.mesh, len(group))([member.seed for member in group])
+        fresh = Position(state, self._no_curve(group), np.zeros(()))
         return checkpoint.restore(fresh) or fresh
+
+    def _no_curve(self, group: Sequence[Member]) -> np.ndarray:
+        points = max(member.grid.points for member in group)
+        return np.full((len(group), points, len(self._evaluate.names)), np.nan)
+
+    def _branch_off(self, longer: Sequence[Member], step: int, position: Position) -> None:
+        """Makes a position the first checkpoint of longer runs, unless they have one."""
+        checkpoint: RunCheckpoint[Position] = RunCheckpoint(self._folder, [m.key for m in longer])
+        try:
+            if processes.from_leader(not checkpoint.begun()):
+                curve_KxCxE = self._no_curve(longer)
+                points = step // self._eval_steps
+                curve_KxCxE[:, :points] = position.curve_KxCxE[:, :points]
+                checkpoint.save(step, Position(position.state, curve_KxCxE, np.zeros(())))
+        finally:
+            checkpoint.close(delete=False)
 
     def _advance_to_end(
         self,
         group: Sequence[Member],
+        longer: Sequence[Member],
         checkpoint: RunCheckpoint[Position],
         on_progress: OnProgress,
     ) -> Position:
@@ -158,6 +181,8 @@ class Trainer:
             took = time.monotonic() - began
             position = position._replace(state=state, seconds=position.seconds + took)
             self._report(group, on_progress, step, stop, loss_nxK, loss_KxE, took)
+            if longer and stop == group[0].branch and not any(m.problem for m in group):
+                self._branch_off(longer, stop, position)
             if stop < longest(group) and self._save_is_due(time.monotonic() - last_save):
                 checkpoint.save(stop, position)
                 last_save = time.monotonic()
@@ -173,7 +198,8 @@ class Trainer:
     def _load(self, group: Sequence[Member], step: int) -> tuple[int, Batch]:
         """Where the call after `step` steps stops, and its batches on the devices."""
         most = chunk_steps(self.recipe)
-        stop = min(step + most, (step // self._eval_steps + 1) * self._eval_steps, longest(group))
+        on_grid = (step // self._eval_steps + 1) * self._eval_steps
+        stop = min(step + most, on_grid, next_branch(group, step), longest(group))
         whole = stack(group, self.recipe, most, step, stop)
         return stop, meshes.put(whole, meshes.rows(self.mesh, 3))
 
