@@ -263,6 +263,10 @@ def test_segments_count_documents():
             i for i in opens if i
         ]
     assert batch["segments"].dtype == np.int32
+    masked = mix.batches(data, {"a": 100, "b": 0}, 10, 4, 0, "mlm", segments=True)[0]
+    for tokens, segment in zip(masked["targets"], masked["segments"], strict=True):
+        closes = np.flatnonzero(tokens[:-1] == 256)
+        assert (np.flatnonzero(np.diff(segment)) == closes).all() and segment[0] == 0
 
 
 def test_no_token_is_lost_between_sequences():

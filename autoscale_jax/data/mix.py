@@ -92,8 +92,11 @@ class Rows:
                 "weight": weight_BxL,
             }
         if self._segments:
-            opens_BxL = tokens_BxL1[:, :-1] == self._eos_id
-            batch["segments"] = np.cumsum(opens_BxL, axis=1, dtype=np.int32)
+            # an end predicts the first token of the next document, or ("mlm") is its own's last
+            ends_BxL = tokens_BxL1[:, :-1] == self._eos_id
+            batch["segments"] = np.cumsum(ends_BxL, axis=1, dtype=np.int32)
+            if self._masking is not None:
+                batch["segments"] -= ends_BxL
         return batch
 
 

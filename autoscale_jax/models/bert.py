@@ -7,7 +7,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from autoscale_jax.models import layers, sharding
+from autoscale_jax.models import layers
 
 SIZES: dict[str, dict[str, int]] = {
     "base": {"num_layers": 12, "d_model": 768, "num_heads": 12},
@@ -56,8 +56,7 @@ class Bert(nn.Module):
         wte = self.param("wte", layers.embedding_init(c.embedding_std, c.vocab_size), shape)
         wpe = self.param("wpe", normal, (c.seq_len, c.d_model))
         segment = self.param("segment", normal, (2, c.d_model))
-        x_BxLxD = wte[tokens_BxL] + wpe[: tokens_BxL.shape[1]] + segment[0]
-        x_BxLxD = sharding.constrain(x_BxLxD, sharding.ROWS, (), ())
+        x_BxLxD = layers.embed(wte, tokens_BxL) + wpe[: tokens_BxL.shape[1]] + segment[0]
         x_BxLxD = nn.LayerNorm(1e-12, dtype=c.dtype, name="norm_in")(x_BxLxD)
         x_BxLxD = layers.stack(Block, c)(x_BxLxD, segments_BxL)
         x_BxLxD = layers.dense(c.d_model, "transform", c.dtype)(x_BxLxD)

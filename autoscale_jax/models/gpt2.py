@@ -7,7 +7,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from autoscale_jax.models import layers, sharding
+from autoscale_jax.models import layers
 
 SIZES: dict[str, dict[str, int]] = {
     name: {"num_layers": num_layers, "d_model": d_model, "num_heads": num_heads}
@@ -57,8 +57,7 @@ class GPT2(nn.Module):
         shape = (c.padded_vocab_size, c.d_model)
         wte = self.param("wte", layers.embedding_init(c.embedding_std, c.vocab_size), shape)
         wpe = self.param("wpe", nn.initializers.normal(0.01), (c.seq_len, c.d_model))
-        x_BxLxD = (wte[tokens_BxL] + wpe[: tokens_BxL.shape[1]]).astype(c.dtype)
-        x_BxLxD = sharding.constrain(x_BxLxD, sharding.ROWS, (), ())
+        x_BxLxD = (layers.embed(wte, tokens_BxL) + wpe[: tokens_BxL.shape[1]]).astype(c.dtype)
         x_BxLxD = layers.stack(Block, c)(x_BxLxD, segments_BxL)
         x_BxLxD = nn.LayerNorm(1e-5, dtype=c.dtype, name="norm_out")(x_BxLxD)
         head_VxD = wte

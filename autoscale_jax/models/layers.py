@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from autoscale_jax.models import products
+from autoscale_jax.models import products, sharding
 from autoscale_jax.models.attention import attention
 
 INIT_STD = 0.02  # GPT-2's and BERT's
@@ -86,6 +86,17 @@ def embedding_init(std: float, rows: int) -> Callable[..., jax.Array]:
         return jnp.pad(used, ((0, shape[0] - rows), (0, 0)))
 
     return init
+
+
+def embed(table_VxD: jax.Array, tokens_BxL: jax.Array) -> jax.Array:
+    """The tokens' rows of the table, [B, L, D].
+
+    Where the mesh splits the table's width, each device first collects that of its rows: rows of
+    the batch are split over the same devices, and the compiler would collect the whole batch.
+    """
+    whole = len(table_VxD) % sharding.ways(sharding.TENSOR) > 0
+    table_VxD = sharding.constrain(table_VxD, () if whole else (sharding.TENSOR,), ())
+    return sharding.constrain(table_VxD[tokens_BxL], sharding.ROWS, (), ())
 
 
 def dense(
