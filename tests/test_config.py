@@ -37,6 +37,7 @@ def test_the_defaults_are_valid():
         ("model.dtype", "float16", "use one of float32, bfloat16"),
         ("model.name", "llama", "use one of gpt2, bert"),
         ("model.remat", "some", "use one of none, dots, full"),
+        ("model.document_attention", None, "use one of False, True"),
         ("model.attention", "flash", "use one of auto, xla, cudnn, splash"),
         ("model.attention", "cudnn", "needs model.dtype = 'bfloat16', not 'float32'"),
         ("model.seq_len", -4, "above 0"),
