@@ -6,9 +6,12 @@ the libraries it used: AdamW with b2 = .999 and gradients clipped at norm 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
 from autoscale_jax.data import redpajama as slices
+from autoscale_jax.specs import BadInput
 
 # Weights of LLaMA (Touvron et al. 2023), a reference mixture of the paper, by our domains' names.
 LLAMA = {
@@ -31,42 +34,53 @@ BERT_SETS = {
 
 def gpt2_large(c: ConfigDict) -> None:
     """Table 3: GPT-2 Large, 80 sequences of 1,024 a step (1 a device x 8 devices x 10)."""
-    c.model.update({"name": "gpt2", "num_layers": 36, "d_model": 1280, "num_heads": 20})
-    c.model.update({"vocab_size": 50_257, "seq_len": 1024})
-    c.train.update({"batch_size": 80, "peak_lr": 2e-4, "warmup_ratio": 0.1})
+    _model(c, "gpt2", layers=36, width=1280, heads=20, vocabulary=50_257, length=1024)
+    _training(c, batch_size=80, peak_lr=2e-4, warmup_ratio=0.1, epochs=3.0)
     c.train.accumulation = 5  # 16 sequences at once: 1, 2, 4, 8 or 16 devices
-    c.study.max_epochs = 3.0
-    _common(c)
 
 
 def bert_base(c: ConfigDict) -> None:
     """Table 4: BERT base uncased on masked tokens alone, 48 sequences of 300 (12 x 4 devices)."""
-    c.model.update({"name": "bert", "num_layers": 12, "d_model": 768, "num_heads": 12})
-    c.model.update({"vocab_size": 30_522, "seq_len": 300})
-    c.train.update({"batch_size": 48, "peak_lr": 1e-4, "warmup_ratio": 0.0, "warmup_steps": 3000})
-    c.study.max_epochs = 4.0
-    _common(c)
+    _model(c, "bert", layers=12, width=768, heads=12, vocabulary=30_522, length=300)
+    _training(c, batch_size=48, peak_lr=1e-4, warmup_steps=3000, epochs=4.0)
 
 
 def doremi_120m(c: ConfigDict) -> None:
     """Table 5: the 120M decoder of the paper's DoReMi, 64 sequences of 1,024 (8 x 8 devices)."""
-    c.model.update({"name": "gpt2", "num_layers": 12, "d_model": 768, "num_heads": 12})
-    c.model.update({"vocab_size": 50_257, "seq_len": 1024})
-    c.train.update({"batch_size": 64, "peak_lr": 2e-4, "warmup_ratio": 0.0, "warmup_steps": 3000})
-    c.study.max_epochs = 1.0
-    _common(c)
+    _model(c, "gpt2", layers=12, width=768, heads=12, vocabulary=50_257, length=1024)
+    _training(c, batch_size=64, peak_lr=2e-4, warmup_steps=3000, epochs=1.0)
 
 
-def _common(c: ConfigDict) -> None:
+def _model(
+    c: ConfigDict, name: str, *, layers: int, width: int, heads: int, vocabulary: int, length: int
+) -> None:
+    c.model.update({"name": name, "num_layers": layers, "d_model": width, "num_heads": heads})
+    c.model.update({"vocab_size": vocabulary, "seq_len": length})
     c.model.update({"tie_embeddings": True, "embedding_std": 0.02})
     c.model.update({"dtype": "bfloat16", "remat": "dots"})
+
+
+def _training(
+    c: ConfigDict,
+    *,
+    batch_size: int,
+    peak_lr: float,
+    warmup_ratio: float = 0.0,
+    warmup_steps: int = 0,
+    epochs: float,
+) -> None:
+    c.train.update({"batch_size": batch_size, "peak_lr": peak_lr})
+    c.train.update({"warmup_ratio": warmup_ratio, "warmup_steps": warmup_steps})
     c.train.update({"weight_decay": 1e-2, "b1": 0.9, "b2": 0.999, "clip_norm": 1.0})
     c.train.update({"eval_every_tokens": 25_000_000, "checkpoint_seconds": 600.0})
+    c.study.max_epochs = epochs
 
 
 def redpajama(c: ConfigDict, pattern: str = "data/slimpajama/train/**/*.jsonl.zst") -> None:
-    """The seven domains of RedPajama, told apart by the field that SlimPajama names them in."""
+    """The seven domains of RedPajama, told apart by the field that SlimPajama names them in, and
+    LLaMA's weights of them among the mixtures to verify."""
     _samples(c)
+    c.verify.extra = {"llama": LLAMA}
     c.data.domains = slices.by_meta(pattern)
     c.data.tokenizer = "data/gpt2/tokenizer.json"
 
@@ -79,6 +93,21 @@ def bert_corpora(c: ConfigDict) -> None:
         for name, path in BERT_SETS.items()
     }
     c.data.tokenizer = "data/bert/tokenizer.json"
+
+
+def variant_of(
+    c: ConfigDict, variant: str, known: tuple[str, ...], corpora: Callable[[ConfigDict], None]
+) -> None:
+    """The last step of a config: the paper's corpora, or the small study of variant "smoke".
+
+    Raises `BadInput` for a variant that is not known.
+    """
+    if variant not in known:
+        raise BadInput(f"--config=...:{variant}: no such variant; there are {', '.join(known)}")
+    if variant == "smoke":
+        smoke(c)
+    else:
+        corpora(c)
 
 
 def _samples(c: ConfigDict) -> None:

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 
 from autoscale_jax import paper
 from autoscale_jax.config import default_config
-from autoscale_jax.specs import BadInput
 
 BUDGETS = (250_000_000, 500_000_000)
 STEPS = {"36k": 36_000}
@@ -33,10 +32,5 @@ def get_config(variant: str = "paper") -> ConfigDict:
     config.study.update({"budgets": BUDGETS, "target_tokens": target, "base_seeds": 2})
     mixtures = ("uniform", "keep", "autoscale", "predicted")
     config.verify.update({"mixtures": mixtures, "seeds": 1})
-    if variant in ("paper", "36k"):
-        paper.bert_corpora(config)
-    elif variant == "smoke":
-        paper.smoke(config)
-    else:
-        raise BadInput(f"--config=...:{variant}: no such variant; there are paper, 36k, smoke")
+    paper.variant_of(config, variant, ("paper", "36k", "smoke"), paper.bert_corpora)
     return config

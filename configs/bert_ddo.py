@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 
 from autoscale_jax import paper
 from autoscale_jax.config import default_config
-from autoscale_jax.specs import BadInput
 
 BUDGET = 250_000_000
 
@@ -30,10 +29,5 @@ def get_config(variant: str = "paper") -> ConfigDict:
     config.study.base_seeds = 2
     config.verify.update({"mixtures": ("uniform", "natural", "predicted"), "seeds": 1})
     paper.bert_base(config)
-    if variant == "paper":
-        paper.bert_corpora(config)
-    elif variant == "smoke":
-        paper.smoke(config)
-    else:
-        raise BadInput(f"--config=...:{variant}: no such variant; there are paper, smoke")
+    paper.variant_of(config, variant, ("paper", "smoke"), paper.bert_corpora)
     return config

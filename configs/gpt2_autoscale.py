@@ -20,7 +20,6 @@ from ml_collections import ConfigDict
 
 from autoscale_jax import paper
 from autoscale_jax.config import default_config
-from autoscale_jax.specs import BadInput
 
 BUDGETS = (300_000_000, 600_000_000)
 TARGETS = {"10b": 10_000_000_000}
@@ -37,12 +36,5 @@ def get_config(variant: str = "paper") -> ConfigDict:
         paper.doremi_120m(config)
     else:
         paper.gpt2_large(config)
-    if variant in ("paper", "10b", "120m"):
-        paper.redpajama(config)
-        config.verify.extra = {"llama": paper.LLAMA}
-    elif variant == "smoke":
-        paper.smoke(config)
-    else:
-        remedy = "no such variant; there are paper, 10b, 120m, smoke"
-        raise BadInput(f"--config=...:{variant}: {remedy}")
+    paper.variant_of(config, variant, ("paper", "10b", "120m", "smoke"), paper.redpajama)
     return config

@@ -25,7 +25,6 @@ from ml_collections import ConfigDict
 
 from autoscale_jax import paper
 from autoscale_jax.config import default_config
-from autoscale_jax.specs import BadInput
 
 BUDGET = 300_000_000
 
@@ -44,12 +43,5 @@ def get_config(variant: str = "paper") -> ConfigDict:
         paper.doremi_120m(config)
     else:
         paper.gpt2_large(config)
-    if variant in ("paper", "120m"):
-        paper.redpajama(config)
-        config.verify.extra = {"llama": paper.LLAMA}
-    elif variant == "smoke":
-        paper.smoke(config)
-    else:
-        remedy = "no such variant; there are paper, 120m, smoke, local"
-        raise BadInput(f"--config=...:{variant}: {remedy}")
+    paper.variant_of(config, variant, ("paper", "120m", "smoke", "local"), paper.redpajama)
     return config
