@@ -207,15 +207,8 @@ def _proposals() -> list[dict[str, Any]]:
     return rows
 
 
-def make_study() -> dict[str, Any]:
-    """A finished study of five domains."""
-    runs = _proxies()
-    rows = _verification()
-    base = {d: BUDGETS[-1] // len(DOMAINS) for d in DOMAINS}
-    before = losses(dict(base))
-    change = [[losses({**base, d: 3 * base[d]})[e] - before[e] for e in DOMAINS] for d in DOMAINS]
-    change[4][0] = 0.031
-    trajectory = [
+def _trajectory() -> list[dict[str, Any]]:
+    return [
         {
             "tokens": n,
             "weights": _shares(shares),
@@ -224,6 +217,35 @@ def make_study() -> dict[str, Any]:
         }
         for n, shares in SHARES.items()
     ]
+
+
+def _effects() -> dict[str, Any]:
+    base = {d: BUDGETS[-1] // len(DOMAINS) for d in DOMAINS}
+    before = losses(dict(base))
+    change = [[losses({**base, d: 3 * base[d]})[e] - before[e] for e in DOMAINS] for d in DOMAINS]
+    change[4][0] = 0.031
+    return {
+        "domains": list(DOMAINS),
+        "eval_domains": list(DOMAINS),
+        "change": change,
+        "caption": "Runs of the 200k base with one domain tripled, less the mean base run.",
+    }
+
+
+def _diverged() -> dict[str, Any]:
+    return {
+        **_run("unicode x9 50k", {"unicode": 90_000, "code": 10_000}, 0),
+        "status": "diverged",
+        "objective": None,
+        "loss": {},
+        "message": "loss is NaN at step 40",
+    }
+
+
+def make_study() -> dict[str, Any]:
+    """A finished study of five domains."""
+    runs = _proxies()
+    rows = _verification()
     return {
         "title": "Five domains of a Python installation",
         "created": "2025-06-01 12:00",
@@ -245,14 +267,9 @@ def make_study() -> dict[str, Any]:
         "reference": "uniform",
         "recommended": "autoscale",
         "proposals": _proposals(),
-        "trajectory": trajectory,
+        "trajectory": _trajectory(),
         "laws": _laws(runs),
-        "effects": {
-            "domains": list(DOMAINS),
-            "eval_domains": list(DOMAINS),
-            "change": change,
-            "caption": "Runs of the 200k base with one domain tripled, less the mean base run.",
-        },
+        "effects": _effects(),
         "verification": rows,
         "gain": {f"vs_{m}": _gain(rows, m) for m in ("uniform", "natural", "keep")},
         "tokens_saved": {
@@ -284,15 +301,7 @@ def make_study() -> dict[str, Any]:
         "warnings": ["The law of b64 is not decided by the data at 50k and 200k tokens."],
         "runs": runs
         + [_run(f"verify {r['mixture']}", r["realised"], r["seed"]) for r in rows]
-        + [
-            {
-                **_run("unicode x9 50k", {"unicode": 90_000, "code": 10_000}, 0),
-                "status": "diverged",
-                "objective": None,
-                "loss": {},
-                "message": "loss is NaN at step 40",
-            }
-        ],
+        + [_diverged()],
     }
 
 

@@ -70,12 +70,7 @@ def paper_rule(
     lower_K, upper_K = bounds_of(lower, upper, k, names)
     groups = budgets_of(tokens_RxK)
     if len(groups) < 2:
-        base = float(find_design(tokens_RxK, names).base_tokens_K.sum())
-        if abs(total / base - 1) > SAME_SCALE:
-            raise BadInput(
-                f"one scale only (about {base:.4g} tokens): "
-                "extrapolation needs DDO runs at a second budget"
-            )
+        _refuse_extrapolation(tokens_RxK, total, names)
         best = ddo_optimum(
             tokens_RxK, value_R, lower=lower_K, upper=upper_K, offset=offset,
             noise=noise, samples=samples, seed=seed, names=names,
@@ -95,18 +90,36 @@ def paper_rule(
     if all(len(b.weights_SxK) for b in budgets):
         sd_BxK = np.maximum([np.log(b.weights_SxK).std(0) for b in budgets], 1e-6)
     answer = _to(total, n_BxK, sd_BxK, lower_K, upper_K)
-    weights_SxK = np.zeros((0, k))
-    if all(len(b.weights_SxK) for b in budgets):
-        draws = np.stack([b.weights_SxK * b.total for b in budgets], 1)
-        found_SxK = _weights(draws, total, sd_BxK, lower_K, upper_K)
-        rooted_S = np.isfinite(found_SxK).all(1)
-        weights_SxK = found_SxK[rooted_S] if rooted_S.any() else answer.keep_K[None]
+    weights_SxK = _draws(budgets, total, sd_BxK, lower_K, upper_K, answer.keep_K)
     warnings = [f"{b.total:.4g} tokens: {line}" for b in budgets for line in b.warnings]
     warnings += answer.explain(names)
     weights_K = answer.weights_K if bool(answer.ok) else answer.keep_K
     return PaperRule(
         weights_K, answer.keep_K, answer.shrunk_K, weights_SxK, budgets, answer, tuple(warnings)
     )
+
+
+def _refuse_extrapolation(tokens_RxK: np.ndarray, total: float, names: tuple[str, ...]) -> None:
+    """Raises `BadInput` when runs of one budget are asked for the optimum at another."""
+    base = float(find_design(tokens_RxK, names).base_tokens_K.sum())
+    if abs(total / base - 1) > SAME_SCALE:
+        raise BadInput(
+            f"one scale only (about {base:.4g} tokens): "
+            "extrapolation needs DDO runs at a second budget"
+        )
+
+
+def _draws(
+    budgets: tuple[DDOResult, ...], total: float, sd_BxK: np.ndarray, lower_K: np.ndarray,
+    upper_K: np.ndarray, keep_K: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """(S, K) weights at `total` from the resampled optima that have a root; else `keep_K`."""
+    if not all(len(b.weights_SxK) for b in budgets):
+        return np.zeros((0, len(keep_K)))
+    n_SxBxK = np.stack([b.weights_SxK * b.total for b in budgets], 1)
+    found_SxK = _weights(n_SxBxK, total, sd_BxK, lower_K, upper_K)
+    rooted_S = np.isfinite(found_SxK).all(1)
+    return found_SxK[rooted_S] if rooted_S.any() else keep_K[None]
 
 
 @float64
