@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from autoscale_jax.data import prepare
 from autoscale_jax.models import GPT2Config
@@ -10,6 +11,11 @@ from autoscale_jax.pipeline import run_study
 from autoscale_jax.train.recipe import Recipe
 
 jax.config.update("jax_num_cpu_devices", 2)  # for the tests of sharding and slots
+
+# The same examples every time; --hypothesis-profile=search looks at more of them, at random.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile("same")
 
 WORDS = {
     "birds": ["heron", "wren", "egret", "finch", "swift", "plover", "dunlin", "avocet"],

@@ -70,7 +70,6 @@ def test_quota_is_right_to_within_one_sequence(values, seq_len):
 
 
 @given(mixtures)
-@settings(deadline=None)
 def test_every_prefix_is_the_mixture_to_within_two_sequences(values):
     sequences = named(values)
     total = sum(values)
@@ -83,7 +82,6 @@ def test_every_prefix_is_the_mixture_to_within_two_sequences(values):
 
 
 @given(mixtures, st.data())
-@settings(deadline=None)
 def test_positions_are_read_in_any_order(values, data):
     sequences = named(values)
     some = np.array(data.draw(st.lists(st.integers(0, sum(values) - 1), max_size=20)), np.int64)
@@ -157,7 +155,7 @@ def test_the_data_travel_to_worker_processes():
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_permutation_of_any_size_visits_everything_once(size, key):
     out = permute(np.arange(size), size, np.uint64(key))
     assert np.array_equal(np.sort(out), np.arange(size))
@@ -196,7 +194,7 @@ stages = st.lists(st.tuples(counts, counts, counts).filter(any), min_size=1, max
 
 
 @given(stages, st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_stages_are_each_exact_and_even_and_continue_their_epochs(values, seed):
     sequences = [dict(zip("abc", stage, strict=True)) for stage in values]
     available = {"a": 7, "b": 500, "c": 10_000}

@@ -13,7 +13,7 @@ simplex = st.lists(st.floats(0, 1), min_size=6, max_size=6).filter(lambda w: sum
 
 
 @given(st.lists(st.tuples(simplex, st.integers(1, 40)), min_size=1, max_size=15))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_prefix_is_what_the_weights_so_far_ask_for(history):
     drawn, asked_K = Drawn.nothing(6), np.zeros(6)
     behind = sum(1 / i for i in range(1, 6))

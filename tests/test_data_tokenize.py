@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscale_jax.data import tokenize
@@ -19,7 +19,6 @@ GPT2 = Path(__file__).parents[2] / "shared/data/tokenizers/gpt2"
 
 
 @given(st.one_of(st.text(max_size=60), st.text("ab12 \n\t'sre_.\x0b\x1c\x85", max_size=60)))
-@settings(deadline=None)
 def test_round_trip_and_agreement_with_the_library(text):
     for tokenizer in (tokenize.ByteTokenizer(), BPE):
         (ids,) = tokenizer.encode_batch([text])

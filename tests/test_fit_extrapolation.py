@@ -41,7 +41,7 @@ def draw(rng, k=5):
     return rng.uniform(0.5, 3, k), rng.uniform(0.1, 0.6, k)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds, st.floats(0.05, 1000))
 def test_theorem_1_worlds_at_any_target(rng, factor):
     beta, gamma = draw(rng)
@@ -51,7 +51,7 @@ def test_theorem_1_worlds_at_any_target(rng, factor):
     np.testing.assert_allclose(found.tokens_K, optimum(beta, gamma, 0, 2e8 * factor), rtol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds, st.floats(1, 1000))
 def test_shifted_worlds(rng, factor):
     beta, gamma = draw(rng)
@@ -64,7 +64,7 @@ def test_shifted_worlds(rng, factor):
     np.testing.assert_allclose(found.tokens_K, truth, rtol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds, st.floats(1, 300))
 def test_floors_and_caps_of_the_target_are_in_the_kkt_system(rng, factor):
     beta, gamma = draw(rng)
@@ -109,7 +109,7 @@ def test_noise_shrinks_towards_keep():
     np.testing.assert_allclose(sure.keep_K, [0.6, 0.4])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(worlds)
 def test_more_than_two_scales(rng):
     beta, gamma = draw(rng)

@@ -26,7 +26,7 @@ def curve(x, a, b, c):
     return (np.asarray(x) + a) ** -b + c
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.2, 5), st.floats(0.1, 2.5), st.floats(-0.5, 1))
 def test_a_known_law_is_among_the_exact_solutions(a, b, c):
     found = fit.fit_power_law(X_P, curve(X_P, a, b, c))

@@ -99,7 +99,7 @@ def test_a_thousand_random_problems(k, n, general):
         check(seed, k, general)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.sampled_from([2, 5, 12]))
 def test_projection_is_the_nearest_feasible_point(seed, k):
     rng = np.random.default_rng(seed)

@@ -112,7 +112,7 @@ def some_runs(draw):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(some_runs())
 def test_round_trip(tmp_path_factory, runs):
     if not runs:

@@ -49,7 +49,7 @@ def a_run(draw):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(a_run(), max_size=5, unique_by=lambda run: run.key))
 def test_round_trip(tmp_path_factory, runs):
     path = tmp_path_factory.getbasetemp() / "round.csv"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscale_jax.config import default_config, validate
@@ -66,7 +66,6 @@ def alone(wsd, corpus, tmp_path_factory):
     return {spec: one.train([spec], quiet)[0] for spec in (SHORT, LONG, LONGER)}
 
 
-@settings(deadline=None)
 @given(
     short=st.integers(1, 5000),
     longer=st.integers(0, 5000),
@@ -94,7 +93,6 @@ def test_the_rate_of_a_trunk_is_that_of_every_longer_run(recipe, short, longer, 
 tokens_of_three = st.tuples(*[st.integers(1, 3000)] * 3).filter(lambda n: sum(n) >= 640)
 
 
-@settings(deadline=None)
 @given(tokens=tokens_of_three, scale=st.integers(2, 6), ratio=st.sampled_from((0.1, 0.2, 0.5)))
 def test_runs_of_one_trunk_share_its_sequences_and_end_on_their_own_quotas(tokens, scale, ratio):
     """Tokens that are in proportion, as a larger budget rounds them: a token more or less."""

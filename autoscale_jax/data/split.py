@@ -55,11 +55,12 @@ def split(
     below = dict.fromkeys(names, 0)
     for p in range(parts):
         low, high = p * 2**64 // parts, (p + 1) * 2**64 // parts - 1
+        wanting = {name for name in names if sum(map(len, lowest[name])) <= held_out or p == 0}
         for name, k, where, u in _first_ones(samples, names, low, high):
             keep[name][k][where] = True
             kept[name] += len(where)
             below[name] += int((u < _cut(held_out)).sum()) if held_out < 1 else 0
-            if sum(map(len, lowest[name])) <= held_out or p == 0:
+            if name in wanting:  # all units of a part, or none
                 lowest[name].append(u)
     return {
         name: _drawn(name, keep[name], kept[name], below[name], lowest[name], held_out)
