@@ -38,11 +38,13 @@ class RunSpec:
 
     The seed fixes the initialisation and each domain's order of sequences, so two specs with the
     same seed share both (common random numbers). `label` is for people and no part of the identity.
+    `size` names the model's size in a study of several; "" is the study's only one.
     """
 
     tokens: Mapping[str, int]
     seed: int = 0
     label: str = ""
+    size: str = ""
 
     def __post_init__(self) -> None:
         for name, n in self.tokens.items():
@@ -68,13 +70,14 @@ class RunSpec:
 
     def identity(self) -> dict[str, Any]:
         """What makes this run this run, as plain JSON."""
-        return {"tokens": dict(self.tokens), "seed": self.seed}
+        size = {"size": self.size} if self.size else {}
+        return {"tokens": dict(self.tokens), "seed": self.seed} | size
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RunSpec) and self.identity() == other.identity()
 
     def __hash__(self) -> int:
-        return hash((tuple(self.tokens.items()), self.seed))
+        return hash((tuple(self.tokens.items()), self.seed, self.size))
 
 
 class CurvePoint(NamedTuple):
