@@ -14,7 +14,7 @@ LAYERS = [
     ["runs", "config", "workdir"],
     ["data", "models", "fit"],
     ["train", "methods", "verify", "paper"],
-    ["execute", "report", "progress", "study", "evidence"],
+    ["execute", "simulate", "report", "progress", "study", "evidence"],
     ["summary"],
     ["pipeline"],
     ["launch"],
