@@ -35,7 +35,9 @@ class Space:
     """Mixtures of K domains with floors and caps, model sizes, and steps at which a run may end.
 
     The target is the last size at `target_steps`: what is trained in the end. With `continues`, a
-    run of more steps begins as the one of fewer, so that only the difference costs.
+    run of more steps begins as the one of fewer, so that only the difference costs. A `grid` makes
+    the weights of trainings whole multiples of 1/grid (0 leaves them as they are), since a trainer
+    continues runs of such weights alone; so floors and caps should be.
     """
 
     domains: tuple[str, ...]
@@ -45,6 +47,7 @@ class Space:
     lower_K: tuple[float, ...]
     upper_K: tuple[float, ...]
     continues: bool = True
+    grid: int = 0
 
     def __post_init__(self) -> None:
         if list(self.domains) != sorted(set(self.domains)) or len(self.domains) < 2:
@@ -78,10 +81,12 @@ class Space:
         return {size.name: i for i, size in enumerate(self.sizes)}
 
     def spec(self, trial: Trial, label: str = "") -> RunSpec:
-        """The training of a trial; its tokens are whole, which rounds the weights."""
+        """The training of a trial; its tokens are whole, which rounds the weights, after `grid`."""
         size = self.sizes[trial.size]
         weights_K = np.maximum(np.asarray(trial.weights_K, float), 0)
         weights = dict(zip(self.domains, (weights_K / weights_K.sum()).tolist(), strict=True))
+        if self.grid:
+            weights = {n: k / self.grid for n, k in split_tokens(weights, self.grid).items()}
         tokens = split_tokens(weights, trial.steps * size.step_tokens)
         return RunSpec(tokens, 0, label, size.name)
 
