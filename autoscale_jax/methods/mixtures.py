@@ -26,7 +26,7 @@ def draws(space: Space, sampler: Sampler, seed: int) -> Iterator[np.ndarray]:
     if sampler not in ("dirichlet", "logits"):
         raise BadInput(f"sampler = {sampler!r}: use 'dirichlet' or 'logits'")
     rng = np.random.default_rng(seed)
-    lower_K, upper_K = np.array(space.lower_K), np.array(space.upper_K)
+    lower_K, upper_K = np.array(space.lower_K, float), np.array(space.upper_K, float)
     free_F = np.flatnonzero(upper_K - lower_K > EXACT)
     refused = 0
     while refused < PATIENCE:
@@ -49,7 +49,7 @@ def draws(space: Space, sampler: Sampler, seed: int) -> Iterator[np.ndarray]:
 
 def vertices(space: Space) -> np.ndarray:
     """Corners of the allowed mixtures, [V, K]: all weights but one at a floor or a cap."""
-    lower_K, upper_K = np.array(space.lower_K), np.array(space.upper_K)
+    lower_K, upper_K = np.array(space.lower_K, float), np.array(space.upper_K, float)
     found = []
     for free in range(len(lower_K)):
         order = [free, *(k for k in range(len(lower_K)) if k != free)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -122,6 +123,16 @@ class Space:
         """Whether two mixtures differ by no more than whole tokens make them."""
         fewest = min(a.steps, b.steps) * self.sizes[a.size].step_tokens
         return bool(np.abs(a.weights_K - b.weights_K).max() * fewest <= len(self.domains))
+
+
+def check_budget(space: Space, budget: float, cheapest: float | None = None) -> None:
+    """Raises `BadInput` for a budget below `cheapest` (FLOPs; by default the space's cheapest run)."""
+    if cheapest is None:
+        cheapest = min(size.step_flops for size in space.sizes) * space.steps[0]
+    if not cheapest <= budget < math.inf:
+        raise BadInput(
+            f"budget = {budget:.6g} FLOPs: the cheapest run costs {cheapest:.6g}: give that or more"
+        )
 
 
 class Observations(NamedTuple):
