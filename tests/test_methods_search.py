@@ -193,6 +193,7 @@ def test_grid_is_coarse_to_fine():
     [
         (lambda: SEARCHES["grid"](SPACE, 8000.0), "budget = 8000 FLOPs: .* costs 8100: give that"),
         (lambda: SEARCHES["hyperband"](SPACE, 99.0), "the cheapest run costs 100"),
+        (lambda: SEARCHES["asha"](SPACE, 0.5), "the cheapest run costs 1"),
         (lambda: SEARCHES["corners"](SPACE, 2.0), "the cheapest run costs 9"),
         (lambda: SEARCHES["asha"](SPACE, math.nan), "budget = nan FLOPs"),
         (lambda: SEARCHES["asha"](SPACE, math.inf), "budget = inf FLOPs"),

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from autoscale_jax.specs import BadInput, Proposal, Run, RunSpec
 
 Objective = Callable[[Mapping[str, float]], float]  # of a run's losses by name; smaller is better
 Plan = Generator[list[Trial], list[float], None]  # trials to do next, sent their objectives
+
+
+class Job(NamedTuple):
+    """A training to do, and the FLOPs that it costs after those before it."""
+
+    spec: RunSpec
+    cost: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +51,8 @@ class Search(abc.ABC):
         Depends on nothing but the fields and what it was sent, so that `ask` is pure.
         """
 
-    def batches(self) -> Generator[list[RunSpec], Iterable[Run], None]:
-        """The plan's trials as specs, as far as the budget goes; is sent their runs, in order."""
+    def batches(self) -> Generator[list[Job], Iterable[Run], None]:
+        """The plan's trials as jobs, as far as the budget goes; is sent their runs, in order."""
         plan, spent, full = self.plan(), 0.0, False
         done: dict[tuple[int, bytes], set[int]] = {}  # steps trained, by size and mixture
         trials = next(plan)
@@ -60,10 +68,10 @@ class Search(abc.ABC):
                     break
                 spent += cost
                 steps.add(trial.steps)
-                fits.append(trial)
+                label = f"{type(self).__name__} {trial.steps:,} steps"
+                fits.append(Job(self.space.spec(trial, label), cost))
             if fits:
-                label = f"{type(self).__name__} {{:,}} steps"
-                runs = yield [self.space.spec(t, label.format(t.steps)) for t in fits]
+                runs = yield fits
                 values = [self.value(run) for run in runs]
             if not full:
                 try:
@@ -74,13 +82,14 @@ class Search(abc.ABC):
     def ask(self, table: RunTable) -> list[RunSpec]:
         """What the table lacks of the first batch that it does not hold whole; [] at the end."""
         batches = self.batches()
-        specs = next(batches)
+        jobs = next(batches)
         while True:
+            specs = [job.spec for job in jobs]
             runs = [run for spec in specs if (run := table.find(spec)) is not None]
             if len(runs) < len(specs):
                 return [spec for spec in specs if table.find(spec) is None]
             try:
-                specs = batches.send(runs)
+                jobs = batches.send(runs)
             except StopIteration:
                 return []
 
