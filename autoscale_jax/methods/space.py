@@ -126,7 +126,7 @@ class Space:
 
 
 def check_budget(space: Space, budget: float, cheapest: float | None = None) -> None:
-    """Raises `BadInput` for a budget below `cheapest`, in FLOPs: by default the least of any run."""
+    """Raises `BadInput` for a budget below `cheapest` FLOPs: by default the least of any run."""
     if cheapest is None:
         cheapest = min(size.step_flops for size in space.sizes) * space.steps[0]
     if not cheapest <= budget < math.inf:
