@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import queue
+import shutil
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +19,8 @@ from autoscale_jax.data import Corpus
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Run, RunSpec, run_key
 from autoscale_jax.train import processes
-from autoscale_jax.train.branches import Group, chains, units
-from autoscale_jax.train.checkpoint import sweep, unfinished
+from autoscale_jax.train.branches import Group, chains, trunk_key, units
+from autoscale_jax.train.checkpoint import TRUNKS, sweep, unfinished
 from autoscale_jax.train.loop import Progress, Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.population import choose
@@ -45,10 +46,12 @@ class TrainHere:
     The devices are split into `slots`; each has a mesh (data, fsdp, tensor) and a group of runs at
     a time. `population` runs make a group: one program trains them together. 0 measures how many
     are fastest. Groups that a process which was killed had begun are continued as they were. Under
-    "wsd" a slot trains a unit of groups one after another, each branching off the one before.
+    "wsd" a slot trains a unit of groups one after another, each branching off the one before; under
+    "constant" a run also continues what an earlier call trained (`release` forgets that).
+    `recipes` holds that of each model size; no group mixes sizes.
     """
 
-    recipe: Recipe
+    recipes: Mapping[str, Recipe]
     corpus: Corpus
     folder: Path
     slots: int
@@ -73,13 +76,16 @@ class TrainHere:
             sweep(self.folder)
         per_slot = len(devices) // self.slots
         self._trainers = [
-            Trainer(
-                self.recipe,
-                self.corpus,
-                make_mesh(devices[i * per_slot : (i + 1) * per_slot], self.fsdp, self.tensor),
-                self.folder,
-                self.checkpoint_seconds,
-            )
+            {
+                size: Trainer(
+                    recipe,
+                    self.corpus,
+                    make_mesh(devices[i * per_slot : (i + 1) * per_slot], self.fsdp, self.tensor),
+                    self.folder,
+                    self.checkpoint_seconds,
+                )
+                for size, recipe in self.recipes.items()
+            }
             for i in range(self.slots)
         ]
 
@@ -96,13 +102,29 @@ class TrainHere:
                 pass
 
     def release(self) -> None:
-        """Ends the other processes' `follow`."""
+        """At the end of a study: ends the other processes' `follow`, and deletes the ends of runs
+        that longer ones might have continued."""
         processes.from_leader([])
+        if processes.leads() and (self.folder / TRUNKS).exists():
+            shutil.rmtree(self.folder / TRUNKS)
 
     def _units(self, specs: Sequence[RunSpec]) -> list[list[Group]]:
+        """Units of one model size after the other."""
+        found: dict[str, list[RunSpec]] = {}
+        for spec in specs:
+            if spec.size not in self.recipes:
+                known = ", ".join(map(repr, self.recipes))
+                raise BadInput(
+                    f"run {spec.label!r}: model size {spec.size!r} is not known; there are {known}"
+                )
+            found.setdefault(spec.size, []).append(spec)
+        return [unit for size, some in found.items() for unit in self._units_of(size, some)]
+
+    def _units_of(self, size: str, specs: Sequence[RunSpec]) -> list[list[Group]]:
         """Units that have a checkpoint, then new ones, each of runs of similar length."""
+        recipe = self.recipes[size]
         by_key = {
-            run_key(spec, self.recipe.identity(), self.corpus.fingerprint_of(spec.tokens)): spec
+            run_key(spec, recipe.identity(), self.corpus.fingerprint_of(spec.tokens)): spec
             for spec in specs
         }
         begun = [
@@ -110,14 +132,26 @@ class TrainHere:
             for keys in unfinished(self.folder)
             if all(key in by_key for key in keys)
         ]
-        found = chains(list(by_key.values()), self.recipe)
-        return units(found, begun, self.recipe, lambda count: self._size(specs, count))
+        found = chains(list(by_key.values()), recipe)
+        under_way = set(itertools.chain(*begun))
+        alone = [c for c in found if self._continues(c[0]) and under_way.isdisjoint(c)]
+        rest = [chain for chain in found if chain not in alone]
+        return [
+            *units(rest, begun, recipe, lambda count: self._most(size, specs, count)),
+            *units(alone, [], recipe, lambda count: 1),
+        ]
 
-    def _size(self, specs: Sequence[RunSpec], count: int) -> int:
+    def _continues(self, spec: RunSpec) -> bool:
+        """Whether an earlier call kept the end of a run of this one's trunk."""
+        fingerprint = self.corpus.fingerprint_of(spec.tokens)
+        trunk = trunk_key(spec, self.recipes[spec.size], fingerprint)
+        return bool(trunk) and (self.folder / TRUNKS / trunk).exists()
+
+    def _most(self, size: str, specs: Sequence[RunSpec], count: int) -> int:
         """Runs a group, for so many chains of runs: no more than leave every slot one."""
         most = max(1, count // self.slots)
         if self.population == 0 and most > 1 and jax.process_count() == 1:
-            return choose(self.recipe, self._trainers[0].mesh, specs, most)
+            return choose(self.recipes[size], self._trainers[0][size].mesh, specs, most)
         return max(1, min(self.population, most))
 
     def _train(self, units: Sequence[Sequence[Group]]) -> Iterator[Run]:
@@ -127,8 +161,8 @@ class TrainHere:
         done: queue.SimpleQueue[list[Run] | BaseException] = queue.SimpleQueue()
         stop = threading.Event()
         slots = [
-            threading.Thread(target=self._work, args=(trainer, todo, done, stop), daemon=True)
-            for trainer in self._trainers[: len(units)]
+            threading.Thread(target=self._work, args=(trainers, todo, done, stop), daemon=True)
+            for trainers in self._trainers[: len(units)]
         ]
         for slot in slots:
             slot.start()
@@ -145,7 +179,7 @@ class TrainHere:
 
     def _work(
         self,
-        trainer: Trainer,
+        trainers: Mapping[str, Trainer],
         todo: queue.SimpleQueue[Sequence[Group]],
         done: queue.SimpleQueue[list[Run] | BaseException],
         stop: threading.Event,
@@ -158,7 +192,7 @@ class TrainHere:
         while not stop.is_set():
             try:
                 for group, then in itertools.pairwise([*todo.get_nowait(), []]):
-                    done.put(trainer.train(group, on_progress, then))
+                    done.put(trainers[group[0].size].train(group, on_progress, then))
             except (_Stopped, queue.Empty):
                 return
             except BaseException as error:  # handed to the caller's thread, which raises it
@@ -167,7 +201,7 @@ class TrainHere:
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:
-    return {"tokens": dict(spec.tokens), "seed": spec.seed, "label": spec.label}
+    return spec.identity() | {"label": spec.label}
 
 
 @dataclasses.dataclass

@@ -70,7 +70,7 @@ def make_execute(
 ) -> TrainHere:
     """Trains the study's runs on the devices here. Raises `BadInput` when they do not suit it."""
     return TrainHere(
-        make_recipe(config, corpus),
+        make_recipes(config, corpus),
         corpus,
         folder / "checkpoints",
         config.execute.slots,
@@ -81,10 +81,10 @@ def make_execute(
     )
 
 
-def make_recipe(config: ConfigDict, corpus: Corpus) -> Recipe:
-    """What all runs of the study share."""
+def make_recipes(config: ConfigDict, corpus: Corpus) -> dict[str, Recipe]:
+    """What all runs of the study share, by model size."""
     objective = "mlm" if config.model.name == "bert" else "causal"
-    return from_config(config, corpus.vocab_size_of(objective))
+    return {"": from_config(config, corpus.vocab_size_of(objective))}
 
 
 def measure(

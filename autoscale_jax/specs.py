@@ -91,8 +91,8 @@ class CurvePoint(NamedTuple):
 class Run:
     """One training that was done. `loss` is the final one, nats per token, by evaluation domain.
 
-    `realised`, `curve` and `flops` are the whole run's. `seconds` are those spent on it alone: what
-    it shares with a shorter run that it branched off counts there.
+    `realised` and `curve` are the whole run's. `flops` and `seconds` are those spent on it alone:
+    what it shares with a shorter run that it continued counts there.
     """
 
     spec: RunSpec

@@ -21,7 +21,7 @@ from autoscale_jax.config import default_config
 from autoscale_jax.data import prepare
 from autoscale_jax.execute import TrainHere
 from autoscale_jax.methods import DDO
-from autoscale_jax.pipeline import make_recipe
+from autoscale_jax.pipeline import make_recipes
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def _train(budget: int, seeds: int, folder: Path) -> dict[str, np.ndarray]:
     ddo = DDO(names, budget, base_seeds=seeds, perturbed_seeds=seeds)
     specs = [s for s in ddo.design() if any(mark in s.label for mark in wanted.values())]
     train = TrainHere(
-        make_recipe(config, corpus), corpus, folder / "checkpoints", 2, 1e9, lambda s, p: None
+        make_recipes(config, corpus), corpus, folder / "checkpoints", 2, 1e9, lambda s, p: None
     )
     log = {name: np.zeros(seeds) for name in wanted}
     for run in train(specs):

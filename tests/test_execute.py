@@ -45,13 +45,15 @@ def test_replay_gives_the_stored_runs_and_names_what_is_missing():
 
 @pytest.fixture(scope="module")
 def in_one_slot(recipe, corpus, tmp_path_factory):
-    train = TrainHere(recipe, corpus, tmp_path_factory.mktemp("one"), 1, 1e9, lambda s, p: None)
+    train = TrainHere(
+        {"": recipe}, corpus, tmp_path_factory.mktemp("one"), 1, 1e9, lambda s, p: None
+    )
     return {run.spec: run for run in train(SPECS)}
 
 
 def test_two_slots_give_the_runs_of_one(recipe, corpus, tmp_path, in_one_slot):
     """A slot of one device each, against a slot of both devices: equal but for summation order."""
-    train = TrainHere(recipe, corpus, tmp_path, 2, 1e9, lambda s, p: None)
+    train = TrainHere({"": recipe}, corpus, tmp_path, 2, 1e9, lambda s, p: None)
     runs = {run.spec: run for run in train(SPECS)}
     assert runs.keys() == in_one_slot.keys()
     for spec, run in runs.items():
@@ -63,17 +65,17 @@ def test_an_error_in_a_slot_reaches_the_caller_and_keeps_checkpoints(recipe, cor
     def full_disk(spec, progress):
         raise OSError(28, "No space left on device")
 
-    train = TrainHere(recipe, corpus, tmp_path, 2, 1e9, full_disk)
+    train = TrainHere({"": recipe}, corpus, tmp_path, 2, 1e9, full_disk)
     with pytest.raises(OSError, match="No space left"):
         list(train(SPECS))
 
 
 def test_slots_must_divide_the_devices(recipe, corpus, tmp_path):
     with pytest.raises(BadInput, match=r"config.execute.slots = 3: must divide the 2 devices"):
-        TrainHere(recipe, corpus, tmp_path, 3, 1e9, lambda s, p: None)
+        TrainHere({"": recipe}, corpus, tmp_path, 3, 1e9, lambda s, p: None)
 
 
 def test_several_processes_share_one_slot(recipe, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("jax.process_count", lambda: 2)
     with pytest.raises(BadInput, match=r"config.execute.slots = 2: use 1, all 2 processes"):
-        TrainHere(recipe, corpus, tmp_path, 2, 1e9, lambda s, p: None)
+        TrainHere({"": recipe}, corpus, tmp_path, 2, 1e9, lambda s, p: None)

@@ -50,6 +50,18 @@ def test_a_run_comes_back_as_it_was(path):
         assert record["v"] == 1 and len(record["sum"]) == 16
 
 
+def test_a_size_is_kept_and_changes_no_record_without_one(path):
+    sized = RunSpec({"wiki": 7, "code": 100}, 1, "big", size="large")
+    with RunTable.open(path) as table:
+        table.add(run(key="a"))
+        table.add(run(key="b", spec=sized))
+    with RunTable.open(path) as table:
+        assert [r.spec.size for r in table] == ["", "large"]
+        assert table.find(sized).key == "b"
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first["run"]["spec"].keys() == {"tokens", "seed", "label"}
+
+
 def test_names_are_in_the_same_order_before_and_after(path):
     # a resumed study must add up the same numbers in the same order
     with RunTable.open(path) as table:

@@ -88,7 +88,7 @@ def test_names_with_another_meaning_are_refused(tmp_path):
 
 
 name = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
-    lambda s: s not in ("run", "run_id", "name", "index", "tokens", "seed")
+    lambda s: s not in ("run", "run_id", "name", "index", "tokens", "seed", "size")
 )
 
 
@@ -101,7 +101,12 @@ def some_runs(draw):
     keys = draw(st.lists(name, max_size=4, unique=True))
     return [
         Run(
-            RunSpec(draw(count.filter(lambda c: sum(c.values()))), draw(st.integers(0, 99)), label),
+            RunSpec(
+                draw(count.filter(lambda c: sum(c.values()))),
+                draw(st.integers(0, 99)),
+                label,
+                draw(st.sampled_from(("", "20m"))),
+            ),
             key,
             "ok",
             draw(loss),

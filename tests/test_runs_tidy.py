@@ -37,6 +37,7 @@ def a_run(draw):
             draw(domains(st.integers(0, 2**62)).filter(lambda t: sum(t.values()))),
             draw(st.integers(0, 2**31)),
             draw(text),
+            draw(st.sampled_from(("", "20m"))),
         ),
         key=draw(text.filter(bool)),
         status=status,

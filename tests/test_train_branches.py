@@ -14,6 +14,7 @@ from autoscale_jax.config import default_config, validate
 from autoscale_jax.data import Order, batches, quota, realised, trunk_of
 from autoscale_jax.execute import TrainHere
 from autoscale_jax.methods import DDO
+from autoscale_jax.models import flops_per_token
 from autoscale_jax.specs import BadInput, RunSpec
 from autoscale_jax.train.branches import chains, steps_of, units
 from autoscale_jax.train.group import Member
@@ -50,14 +51,16 @@ def train_here(recipe, corpus, folder, specs, on_progress=quiet, seconds=1e9, **
         on_progress(spec, progress)
 
     execute = {"slots": 2} | execute
-    train = TrainHere(recipe, corpus, folder, execute.pop("slots"), seconds, note, **execute)
+    train = TrainHere({"": recipe}, corpus, folder, execute.pop("slots"), seconds, note, **execute)
     return {run.spec: run for run in train(specs)}, seen
 
 
 def same(runs, alone):
+    """But for what the runs cost."""
     assert runs.keys() == alone.keys()
     for spec, run in runs.items():
-        assert dataclasses.replace(run, seconds=0) == dataclasses.replace(alone[spec], seconds=0)
+        free = {"seconds": 0, "flops": 0}
+        assert dataclasses.replace(run, **free) == dataclasses.replace(alone[spec], **free)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +162,8 @@ def test_a_shared_trunk_gives_what_training_alone_gives(wsd, corpus, tmp_path, a
         branch = wsd.branch_step(steps_of(shorter, wsd)) * wsd.step_tokens
         assert min(seen[longer]) > branch
         assert branch in seen[shorter]
+        spared = flops_per_token(wsd.model) * branch
+        assert runs[longer].flops == pytest.approx(alone[longer].flops - spared)
     assert not list(tmp_path.iterdir()), "a study that has ended leaves no checkpoint"
 
 

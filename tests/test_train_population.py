@@ -25,7 +25,9 @@ def quiet(spec, progress):
 
 
 def train_here(recipe, corpus, folder, population=3, on_progress=quiet, seconds=1e9, slots=1):
-    return TrainHere(recipe, corpus, folder, slots, seconds, on_progress, population=population)
+    return TrainHere(
+        {"": recipe}, corpus, folder, slots, seconds, on_progress, population=population
+    )
 
 
 def by_spec(runs):

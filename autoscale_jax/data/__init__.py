@@ -6,10 +6,11 @@ from autoscale_jax.data.mix import batches, eval_batches
 from autoscale_jax.data.order import Order
 from autoscale_jax.data.quotas import check_supply, quota, realised, supply
 from autoscale_jax.data.settings import DEFAULTS
-from autoscale_jax.data.trunk import trunk_of
+from autoscale_jax.data.trunk import GRID, trunk_of
 
 __all__ = [
     "DEFAULTS",
+    "GRID",
     "Corpus",
     "Order",
     "batches",

@@ -1,4 +1,4 @@
-"""The sequences that runs of different lengths train on alike, so that one can branch off another.
+"""The sequences that runs of different lengths train on alike, so that one can continue another.
 
 A run's quotas are whole tokens and sequences, so twins at two budgets ask for slightly different
 weights. What they share is ordered by weights that both round to; each ends on its exact quotas.
@@ -14,6 +14,9 @@ from autoscale_jax.data.order import prefix
 from autoscale_jax.data.quotas import quota
 
 SIMPLE = 64  # largest denominator of the largest domain's tokens over another's
+# Of weights in multiples of 1/GRID no ratio needs a larger one, and a run on a multiple of GRID
+# sequences of them ends where its trunk does: longer ones continue it from its end.
+GRID = 2 * SIMPLE
 _UNITS = 2**30  # so that 2 * position * units fits int64
 
 
@@ -33,7 +36,9 @@ def trunk_of(tokens: Mapping[str, int], seq_len: int, sequences: int) -> Trunk |
     weights, whole = shared_weights(tokens), quota(tokens, seq_len)
     first = dict.fromkeys(whole, 0) | prefix(weights, sequences)
     rest = {name: n - first[name] for name, n in whole.items()}
-    return None if min(rest.values()) < 0 else Trunk(weights, [first, rest])
+    if min(rest.values()) < 0:
+        return None
+    return Trunk(weights, [first, rest] if any(rest.values()) else [first])
 
 
 def shared_weights(tokens: Mapping[str, int]) -> dict[str, int]:

@@ -53,7 +53,7 @@ def encode(run: Run) -> bytes:
     spec = run.spec
     text = _canonical(
         {
-            "spec": {"tokens": dict(spec.tokens), "seed": int(spec.seed), "label": spec.label},
+            "spec": spec.identity() | {"seed": int(spec.seed), "label": spec.label},
             "key": run.key,
             "status": run.status,
             "loss": _nulls(run.loss),

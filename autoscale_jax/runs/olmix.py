@@ -11,16 +11,16 @@ from autoscale_jax.specs import BadInput, Run, RunArrays
 
 # Olmix takes every other column of ratios.csv for a domain, and of metrics.csv for a metric.
 IDS = ("run", "run_id", "name", "index")
-OURS = ("tokens", "seed")
+OURS = ("tokens", "seed", "size")
 
 
 def read(ratios: Path, metrics: Path, tokens: Tokens = None) -> list[Run]:
     """Runs of the two files: domains are the columns of `ratios`, losses those of `metrics`.
 
-    The key is `run` (or `run_id`), the label `name`; `index` is not used. Columns `tokens` and
-    `seed`, in either file, tell a run's training tokens and seed; without one, `tokens` is the
-    argument and the seed 0. Ratios are divided by their sum. Raises `BadInput` naming file, line,
-    column and value, and the runs that only one of the files has.
+    The key is `run` (or `run_id`), the label `name`; `index` is not used. Columns `tokens`, `seed`
+    and `size`, in either file, tell a run's training tokens, seed and model size; without one,
+    `tokens` is the argument, the seed 0 and the size "". Ratios are divided by their sum. Raises
+    `BadInput` naming file, line, column and value, and the runs that only one of the files has.
     """
     ratio_rows, metric_rows = _by_run(ratios), _by_run(metrics)
     for one, other, path, there in (
@@ -40,8 +40,9 @@ def read(ratios: Path, metrics: Path, tokens: Tokens = None) -> list[Run]:
 def write(runs: Sequence[Run], arrays: RunArrays, folder: Path) -> None:
     """Writes the two files into `folder`. arrays: those of `runs`.
 
-    `tokens` and `seed` go into `metrics.csv`, since Olmix takes any column of `ratios.csv` for a
-    domain. A domain that a run does not name gets ratio 0, and comes back with 0 tokens.
+    `tokens`, `seed` and, where there is one, `size` go into `metrics.csv`, since Olmix takes any
+    column of `ratios.csv` for a domain. A domain that a run does not name gets ratio 0, and comes
+    back with 0 tokens.
     """
     for name in (*arrays.domains, *arrays.eval_domains):
         if name in IDS or name in OURS or not name:
@@ -53,7 +54,9 @@ def write(runs: Sequence[Run], arrays: RunArrays, folder: Path) -> None:
         [n / run.spec.total for n in tokens_K]
         for run, tokens_K in zip(runs, arrays.tokens_RxK.tolist(), strict=True)
     ]
-    sizes = [[run.spec.total, run.spec.seed] for run in runs]
+    several = any(run.spec.size for run in runs)
+    ours = OURS if several else OURS[:2]
+    own = [[run.spec.total, run.spec.seed, run.spec.size][: len(ours)] for run in runs]
     write_rows(
         folder / "ratios.csv",
         ["run", "name", "index", *arrays.domains],
@@ -61,8 +64,8 @@ def write(runs: Sequence[Run], arrays: RunArrays, folder: Path) -> None:
     )
     write_rows(
         folder / "metrics.csv",
-        ["run", "name", "index", *arrays.eval_domains, *OURS],
-        [a + b + c for a, b, c in zip(ids, arrays.loss_RxE.tolist(), sizes, strict=True)],
+        ["run", "name", "index", *arrays.eval_domains, *ours],
+        [a + b + c for a, b, c in zip(ids, arrays.loss_RxE.tolist(), own, strict=True)],
     )
 
 
@@ -93,8 +96,9 @@ def _run(ratios: Row, metrics: Row, key: str, tokens: Tokens) -> Run:
     counts = split_weights(ratios, {d: d for d in domains}, run_total(total_row, tokens), ROUNDING)
     label = ratios.cells.get("name") or metrics.cells.get("name") or ""
     seed = seed_row.count("seed") if "seed" in seed_row.cells else 0
+    size = metrics.cells.get("size") or ratios.cells.get("size") or ""
     return Run(
-        spec=ratios.spec(counts, seed, label),
+        spec=ratios.spec(counts, seed, label, size),
         key=key,
         status="ok",
         loss={name: metrics.number(name) for name in _data(list(metrics.cells))},

@@ -14,6 +14,7 @@ from autoscale_jax.specs import BadInput, Run, Status, split_tokens
 
 FAMILIES = ("tokens_", "w_", "loss_", "ppl_", "realised_", "epochs_")
 PLAIN = ("run", "label", "seed", "status", "tokens", "flops", "seconds", "message")
+SIZE = "size"  # told apart as other columns are, where `run` repeats; in files of several sizes
 STATUSES = ("ok", "diverged", "failed")
 ROUNDING = 0.01  # how far from 1 the sum of weights rounded to a few digits may be
 SLACK = 0.025  # published tables hold mixtures that are further off; they are noted
@@ -26,8 +27,9 @@ def read_tidy(path: Path, tokens: Tokens = None) -> tuple[list[Run], tuple[str, 
     with `tokens` or the argument of that name, or neither: then `run` is `base` (uniform) or
     `<domain>:x<factor>`, e.g. `wiki:x1/3`, over the evaluation domains; the result as
     `loss_<domain>` (nats per token) or `ppl_<domain>` (its exponential). Optional: `label`, `seed`,
-    `status`, `realised_<domain>`, `epochs_<domain>`, `flops`, `seconds`, `message`. Another column
-    (`step`, `model_size`) goes into the label as `step=1000`, and into the key where `run` repeats.
+    `size` (the model's, by name), `status`, `realised_<domain>`, `epochs_<domain>`, `flops`,
+    `seconds`, `message`. Another column (`step`, `model_size`) goes into the label as `step=1000`,
+    and into the key where `run` repeats.
     A row without one of its losses is a failed run unless a column `status` says otherwise.
     Raises `BadInput` naming file, line, column and value.
     """
@@ -68,7 +70,7 @@ def _run(row: Row, key: str, label: str, families: dict, tokens: Tokens) -> Run:
         row.refuse("status", "the row has no losses: write failed")
     seed = row.count("seed") if row.cells.get("seed") else 0
     return Run(
-        spec=row.spec(_tokens(row, families, tokens), seed, label),
+        spec=row.spec(_tokens(row, families, tokens), seed, label, row.cells.get(SIZE, "")),
         key=key,
         status=cast(Status, status),
         loss=loss,
@@ -178,6 +180,7 @@ def _lines(numbers: list[int]) -> str:
 
 def write_tidy(runs: Sequence[Run], path: Path) -> None:
     """Writes every run, its key as `run`; an empty cell: not in this run. Curves are left out."""
+    sizes = [SIZE] if any(run.spec.size for run in runs) else []
     maps: dict[str, Callable[[Run], Mapping[str, float]]] = {
         "tokens_": lambda run: run.spec.tokens,
         "loss_": lambda run: run.loss,
@@ -185,10 +188,11 @@ def write_tidy(runs: Sequence[Run], path: Path) -> None:
         "epochs_": lambda run: {d: x for d, x in run.epochs.items() if math.isfinite(x)},
     }
     names = {p: sorted({name for run in runs for name in of(run)}) for p, of in maps.items()}
-    header = ["run", "label", "seed", "status", "message", "flops", "seconds"]
+    header = ["run", "label", "seed", "status", "message", "flops", "seconds", *sizes]
     rows = [
         [run.key, run.spec.label, run.spec.seed, run.status, run.message]
         + [x if math.isfinite(x) else "" for x in (run.flops, run.seconds)]
+        + [run.spec.size for _ in sizes]
         + [of(run).get(name, "") for p, of in maps.items() for name in names[p]]
         for run in runs
     ]

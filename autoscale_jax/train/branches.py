@@ -1,17 +1,20 @@
-"""Which runs branch off which: under "wsd" a run begins as any longer one of its weights and seed.
+"""Which runs branch off which: under "wsd" and "constant" a run begins as any longer one of its
+weights and seed.
 
-Such runs make a chain. Each is continued from where the one before it began its decay, so that
-budgets N1 < N2 cost N2 and the decay to N1. A unit is K chains side by side: groups of K runs that
-train one after another, in one slot, each group in one program.
+Such runs make a chain. Each is continued from where the one before it began its decay or ended, so
+that budgets N1 < N2 cost N2 and the decay to N1. A unit is K chains side by side: groups of K runs
+that train one after another, in one slot, each group in one program.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Hashable, Sequence
 
 from autoscale_jax.data import quota, trunk_of
-from autoscale_jax.specs import RunSpec
+from autoscale_jax.specs import VERIFICATION_SEED, RunSpec
 from autoscale_jax.train.recipe import Recipe
 
 Group = list[RunSpec]
@@ -36,7 +39,8 @@ def units(
     """Chains side by side: those of groups that have `begun`, then the rest, `size` of them each.
 
     `size` is called with the number of the rest, if there is one. In a unit all chains have the
-    same steps, so that a group branches off as one; chains of a single run need not.
+    same steps, so that a group branches off as one; chains of a single run that nothing can
+    continue need not.
     """
     chain_of = {spec: chain for chain in found for spec in chain}
     whole = []
@@ -67,10 +71,24 @@ def _side_by_side(some: Sequence[Group]) -> list[Group]:
 
 
 def _lengths(chain: Group, recipe: Recipe) -> tuple[int, ...]:
-    return tuple(steps_of(spec, recipe) for spec in chain) if len(chain) > 1 else ()
+    alone = len(chain) == 1 and recipe.schedule != "constant"
+    return () if alone else tuple(steps_of(spec, recipe) for spec in chain)
 
 
 def _trunk_identity(spec: RunSpec, recipe: Recipe) -> Hashable:
     branch = recipe.branch_step(steps_of(spec, recipe))
     trunk = trunk_of(spec.tokens, recipe.model.seq_len, branch * recipe.batch_size)
     return (spec.seed, *trunk.weights.items()) if branch and trunk else spec
+
+
+def trunk_key(spec: RunSpec, recipe: Recipe, data_fingerprint: str) -> str:
+    """What the runs have in common that continue each other from end to end: 16 hex digits.
+
+    "" where no run can continue this one: under other schedules than "constant", for weights that
+    do not divide its sequences (`data.GRID`), and in verification.
+    """
+    trunk = _trunk_identity(spec, recipe)
+    if recipe.schedule != "constant" or trunk == spec or spec.seed >= VERIFICATION_SEED:
+        return ""
+    text = json.dumps([trunk, recipe.identity(), data_fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

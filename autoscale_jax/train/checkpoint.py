@@ -21,6 +21,7 @@ from autoscale_jax.train import processes
 Position = TypeVar("Position")
 MEMBERS = "members.json"  # beside a group's checkpoints: whose they are
 DONE = ".done"  # suffix of the checkpoints of a finished run, which are about to be deleted
+TRUNKS = "trunks"  # beside them: ends of runs that longer ones may continue, by trunk
 
 
 def _name(keys: Sequence[str]) -> str:
@@ -105,9 +106,10 @@ class RunCheckpoint(Generic[Position]):
             self._folder.absolute(), options=options, item_handlers=handler
         )
 
-    def begun(self) -> bool:
-        """Whether there is a checkpoint."""
-        return self._manager.latest_step() is not None
+    @property
+    def step(self) -> int | None:
+        """The step of what was saved last, or None where nothing was."""
+        return self._manager.latest_step()
 
     def restore(self, like: Position) -> Position | None:
         """What was saved last, laid out as `like` is, or None where nothing was.

@@ -9,6 +9,7 @@ import numpy as np
 
 from autoscale_jax.data import Corpus, batches, realised
 from autoscale_jax.specs import RunSpec, run_key
+from autoscale_jax.train.branches import trunk_key
 from autoscale_jax.train.recipe import Recipe
 
 
@@ -64,6 +65,7 @@ class Member:
             segments=recipe.model.document_attention,
             trunk=self.branch * rows,
         )
+        self.trunk = trunk_key(spec, recipe, corpus.fingerprint_of(spec.tokens))
         self.problem = ""
 
 

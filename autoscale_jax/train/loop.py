@@ -17,7 +17,7 @@ from autoscale_jax.models import flops_per_token
 from autoscale_jax.specs import BadInput, CurvePoint, Run, RunSpec
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train import processes
-from autoscale_jax.train.checkpoint import RunCheckpoint
+from autoscale_jax.train.checkpoint import TRUNKS, RunCheckpoint
 from autoscale_jax.train.evaluate import Evaluate, eval_rows
 from autoscale_jax.train.group import Member, longest, next_branch, note_divergence, record, stack
 from autoscale_jax.train.memory import told_what_to_do
@@ -52,6 +52,7 @@ class Position(NamedTuple):
     state: TrainState
     curve_KxCxE: np.ndarray
     seconds: np.ndarray  # of all K together
+    first: np.ndarray  # steps that they did not take themselves: those of what they continue
 
 
 class Trainer:
@@ -82,8 +83,10 @@ class Trainer:
         """Train `specs` together, continuing from their checkpoint if there is one.
 
         `then` are longer runs of the same trunks (`branches`), one for each of `specs`: they get
-        their first checkpoint where the decay of `specs` begins. A run that was continued from
-        there has the losses, curve and FLOPs of one trained alone, and less `seconds`.
+        their first checkpoint where the decay of `specs` begins. Without, the ends of runs under
+        "constant" are kept, and a run of such a trunk that is alone here starts there. A run that
+        continues another has the losses and curve of one trained from its first step, and less
+        `flops` and `seconds`.
         A loss that is not finite ends its run with status "diverged"; errors of the machine
         (disk full, out of memory) are raised as `OSError` and leave the checkpoint for the next
         try.
@@ -95,20 +98,24 @@ class Trainer:
         try:
             with told_what_to_do():
                 position = self._advance_to_end(group, longer, checkpoint, on_progress)
+                if not then:
+                    self._keep(group, position)
         except BaseException:
             checkpoint.close(delete=False)
             raise
         checkpoint.close(delete=True)
-        everything = sum(member.grid.all_tokens for member in group)
+        first = int(position.first)
+        own_K = [m.grid.all_tokens - m.grid.tokens(first) for m in group]
+        seconds_per_token = float(position.seconds) / sum(own_K)
         return [
-            self._run(member, curve_CxE, float(position.seconds) / everything)
-            for member, curve_CxE in zip(group, position.curve_KxCxE, strict=True)
+            self._run(member, curve_CxE, own, own * seconds_per_token)
+            for member, curve_CxE, own in zip(group, position.curve_KxCxE, own_K, strict=True)
         ]
 
     def _members(self, specs: Sequence[RunSpec]) -> list[Member]:
         return [Member(spec, self.recipe, self.corpus, self._eval_steps) for spec in specs]
 
-    def _run(self, member: Member, curve_CxE: np.ndarray, seconds_per_token: float) -> Run:
+    def _run(self, member: Member, curve_CxE: np.ndarray, own_tokens: int, seconds: float) -> Run:
         curve = tuple(
             CurvePoint(
                 member.grid.point_tokens(i),
@@ -125,29 +132,71 @@ class Trainer:
             realised=member.tokens,
             epochs=member.epochs,
             curve=curve,
-            flops=flops_per_token(self.recipe.model) * member.grid.all_tokens,
-            seconds=seconds_per_token * member.grid.all_tokens,
+            flops=flops_per_token(self.recipe.model) * own_tokens,
+            seconds=seconds,
             message=member.problem,
         )
 
     def _start(self, group: Sequence[Member], checkpoint: RunCheckpoint[Position]) -> Position:
         state = make_init(self.recipe, self.mesh, len(group))([member.seed for member in group])
-        fresh = Position(state, self._no_curve(group), np.zeros(()))
-        return checkpoint.restore(fresh) or fresh
+        curve_KxCxE = self._no_curve(len(group), max(member.grid.points for member in group))
+        fresh = Position(state, curve_KxCxE, np.zeros(()), np.array(0))
+        return checkpoint.restore(fresh) or self._kept(group, fresh) or fresh
 
-    def _no_curve(self, group: Sequence[Member]) -> np.ndarray:
-        points = max(member.grid.points for member in group)
-        return np.full((len(group), points, len(self._evaluate.names)), np.nan)
+    def _no_curve(self, count: int, points: int) -> np.ndarray:
+        return np.full((count, points, len(self._evaluate.names)), np.nan)
+
+    def _continued(self, longer: Sequence[Member], step: int, position: Position) -> Position:
+        """Where runs start that continue others from `step` on."""
+        curve_KxCxE = self._no_curve(len(longer), max(m.grid.points for m in longer))
+        points = step // self._eval_steps
+        curve_KxCxE[:, :points] = position.curve_KxCxE[:, :points]
+        return Position(position.state, curve_KxCxE, np.zeros(()), np.array(step))
+
+    def _kept(self, group: Sequence[Member], fresh: Position) -> Position | None:
+        """Where a run that is alone continues one that was kept; its own end, if that was kept but
+        did not get into the ledger."""
+        member, folder = group[0], self._folder / TRUNKS
+        known = len(group) == 1 and member.trunk and (folder / member.trunk).exists()
+        if not processes.from_leader(bool(known)):
+            return None
+        kept: RunCheckpoint[Position] = RunCheckpoint(folder, [member.trunk])
+        try:
+            step = kept.step
+            if step is None or step > member.grid.steps:
+                return None
+            curve_KxCxE = self._no_curve(1, -(-step // self._eval_steps))
+            position = kept.restore(fresh._replace(curve_KxCxE=curve_KxCxE))
+        finally:
+            kept.close(delete=False)
+        if position is None or step == member.grid.steps:
+            return position
+        return self._continued(group, step, position)
+
+    def _keep(self, group: Sequence[Member], position: Position) -> None:
+        """Keeps the end of each run that a longer one may continue, the longest of its trunk."""
+        for k, member in enumerate(group):
+            if member.problem or not member.trunk:
+                continue
+            kept: RunCheckpoint[Position] = RunCheckpoint(self._folder / TRUNKS, [member.trunk])
+            try:
+                if processes.from_leader((kept.step or 0) < member.grid.steps):
+                    own = Position(
+                        jax.tree.map(lambda x, k=k: x[k : k + 1], position.state),
+                        position.curve_KxCxE[k : k + 1],
+                        position.seconds / len(group),
+                        position.first,
+                    )
+                    kept.save(member.grid.steps, own)
+            finally:
+                kept.close(delete=False)
 
     def _branch_off(self, longer: Sequence[Member], step: int, position: Position) -> None:
         """Makes a position the first checkpoint of longer runs, unless they have one."""
         checkpoint: RunCheckpoint[Position] = RunCheckpoint(self._folder, [m.key for m in longer])
         try:
-            if processes.from_leader(not checkpoint.begun()):
-                curve_KxCxE = self._no_curve(longer)
-                points = step // self._eval_steps
-                curve_KxCxE[:, :points] = position.curve_KxCxE[:, :points]
-                checkpoint.save(step, Position(position.state, curve_KxCxE, np.zeros(())))
+            if processes.from_leader(checkpoint.step is None):
+                checkpoint.save(step, self._continued(longer, step, position))
         finally:
             checkpoint.close(delete=False)
 

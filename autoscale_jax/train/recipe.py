@@ -19,8 +19,8 @@ class Recipe:
     """AdamW with linear warm-up and linear decay to zero (the AutoScale paper's Tables 3 to 5).
 
     schedule: "linear" decays from the warm-up on; "wsd" (warm-up, stable, decay) keeps the peak
-        rate up to the last `decay_ratio` of the steps. Until then, a run trains as any longer one
-        of its weights and seed.
+        rate up to the last `decay_ratio` of the steps; "constant" keeps it to the end. Until a
+        decay, a run trains as any longer one of its weights and seed.
     batch_size: rows of an optimiser step, over all devices and microbatches.
     warmup_ratio, warmup_steps: length of the warm-up, as a share of the steps or in steps.
     accumulation: microbatches of a step; they save memory and change nothing but rounding.
@@ -56,13 +56,16 @@ class Recipe:
         the run's key."""
         fields = dataclasses.asdict(self)
         del fields["accumulation"], fields["model"]["remat"], fields["model"]["attention"]
+        if self.schedule != "wsd":
+            del fields["decay_ratio"]
         if self.schedule == "linear":
-            del fields["schedule"], fields["decay_ratio"]
+            del fields["schedule"]
         return fields
 
     def branch_step(self, steps: int) -> int:
-        """Steps of a run of `steps` before its decay under "wsd"; 0 under "linear"."""
-        return steps - max(1, math.ceil(self.decay_ratio * steps)) if self.schedule == "wsd" else 0
+        """Steps of a run of `steps` that a longer one may share: those before its decay."""
+        decay = {"linear": steps, "wsd": max(1, math.ceil(self.decay_ratio * steps)), "constant": 0}
+        return steps - decay[self.schedule]
 
 
 def from_config(config: ConfigDict, tokens: int) -> Recipe:
@@ -76,12 +79,17 @@ def from_config(config: ConfigDict, tokens: int) -> Recipe:
 def learning_rate(recipe: Recipe, step: jax.Array, total_steps: jax.Array) -> jax.Array:
     """Rate of 0-based `step`: linear up over the warm-up, then linear down to 0 at the end.
 
-    Under "wsd" it stays at its peak in between and goes down over the last `decay_ratio` of steps.
-    From `total_steps` on it is 0, so that further steps leave the parameters as they are.
+    Under "wsd" it stays at its peak in between and goes down over the last `decay_ratio` of steps,
+    under "constant" it stays there. From `total_steps` on it is 0, so that further steps leave the
+    parameters as they are.
     """
     warmup = jnp.maximum(1.0, recipe.warmup_ratio * total_steps + recipe.warmup_steps)
     up = (step + 1) / warmup
-    decay = recipe.decay_ratio * total_steps if recipe.schedule == "wsd" else total_steps - warmup
+    decay = {
+        "linear": total_steps - warmup,
+        "wsd": recipe.decay_ratio * total_steps,
+        "constant": jnp.zeros_like(total_steps),
+    }[recipe.schedule]
     down = (total_steps - step) / jnp.maximum(1.0, decay)
     return recipe.peak_lr * jnp.clip(jnp.minimum(up, down), 0.0, 1.0)
 
