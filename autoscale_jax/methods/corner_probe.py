@@ -23,7 +23,7 @@ class CornerProbe(Search):
 
     probe_size: str = ""
     probe_steps: int = 900
-    length: float = 0.1
+    length: float = 0.4
     shortest: float = 1e-3
 
     def plan(self) -> Plan:
