@@ -46,11 +46,13 @@ def sampler(space: Space) -> Sampler:
 # A method a line. A setting that changes begins new trajectories, and so does changed code.
 METHODS: dict[str, Callable[[Space, Objective, int], Any]] = {
     "random": lambda space, f, seed: RandomSearch(space, f, BUDGET, seed, sampler(space)),
-    "dirichlet": lambda space, f, seed: RandomSearch(space, f, BUDGET, seed),
+    "random dirichlet": lambda space, f, seed: RandomSearch(space, f, BUDGET, seed),
     "grid": lambda space, f, seed: GridSearch(space, f, BUDGET, seed),
     "corner probe": lambda space, f, seed: CornerProbe(space, f, BUDGET, seed),
-    "hyperband": lambda space, f, seed: Hyperband(space, f, BUDGET, seed, sampler=sampler(space)),
-    "hyperband dirichlet": lambda space, f, seed: Hyperband(space, f, BUDGET, seed),
+    "hyperband": lambda space, f, seed: Hyperband(space, f, BUDGET, seed, 3, sampler(space)),
+    "hyperband full": lambda space, f, seed: Hyperband(  # with the paper's incumbents
+        space, f, BUDGET, seed, 3, sampler(space), full_only=True
+    ),
     "asha": lambda space, f, seed: ASHA(space, f, BUDGET, seed, sampler=sampler(space)),
 }
 
@@ -148,8 +150,10 @@ def searched(method: Search) -> Iterator[tuple[float, np.ndarray]]:
         runs = list(simulate([job.spec for job in jobs]))
         for run, job in zip(runs, jobs, strict=True):
             spent += job.cost
-            best = run if best is None or method.rank(run) < method.rank(best) else best
-            yield spent, method.space.trial(best.spec).weights_K
+            if method.counts(run) and (best is None or method.rank(run) < method.rank(best)):
+                best = run
+            if best is not None:
+                yield spent, method.space.trial(best.spec).weights_K
         try:
             jobs = batches.send(runs)
         except StopIteration:

@@ -32,7 +32,7 @@ def test_random_levels_are_the_methods_own_numbers():
             np.testing.assert_allclose(best_N, np.minimum.accumulate(value_N), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["random", "corner probe", "hyperband", "asha"])
+@pytest.mark.parametrize("method", ["random", "corner probe", "hyperband", "asha", "grid"])
 def test_a_search_is_followed_as_it_would_be_asked(method):
     task = Task(method, "c4", "capped", 1)
     search = dataclasses.replace(mfms_study.method_of(task), budget=3.1 * FULL * UNIT)

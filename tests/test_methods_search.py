@@ -146,6 +146,17 @@ def test_hyperband_keeps_the_best_of_every_rung():
     np.testing.assert_allclose(kept, [SPACE.trial(r.spec).weights_K for r in by_loss], atol=2e-4)
 
 
+def test_hyperband_may_count_full_trainings_only():
+    method = Hyperband(SPACE, loss_of, 4 * FULL, full_only=True)
+    table, _ = whole(method)
+    full = [run for run in table if SPACE.trial(run.spec).steps == 81]
+    assert method.incumbent(table) is min(full, key=lambda run: run.loss["art"])
+    short = RunTable([run for run in table if run not in full])
+    assert Hyperband(SPACE, loss_of, 4 * FULL).incumbent(short)
+    with pytest.raises(BadInput, match="no run that counts ended well"):
+        method.recommend(short)
+
+
 def test_asha_promotes_the_top_third():
     """Every decision against the rule, by what had ended before it."""
     table, asked = whole(ASHA(SPACE, loss_of, 4 * FULL, seed=1))
@@ -204,7 +215,10 @@ def test_grid_is_coarse_to_fine():
             lambda: GridSearch(dataclasses.replace(SPACE, upper_K=(0.3334,) * 3), loss_of, FULL),
             "no mixture within floors and caps",
         ),
-        (lambda: RandomSearch(SPACE, loss_of, FULL).recommend(RunTable()), "no run ended well"),
+        (
+            lambda: RandomSearch(SPACE, loss_of, FULL).recommend(RunTable()),
+            "no run that counts ended well",
+        ),
         (lambda: RandomSearch(SPACE, loss_of, FULL, sampler="sobol"), "sampler = 'sobol'"),
     ],
 )

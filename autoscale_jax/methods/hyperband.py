@@ -10,7 +10,7 @@ import numpy as np
 from autoscale_jax.methods.mixtures import Sampler, draws
 from autoscale_jax.methods.search import Plan, Search
 from autoscale_jax.methods.space import Space
-from autoscale_jax.specs import BadInput
+from autoscale_jax.specs import BadInput, Run
 
 
 def rungs(space: Space, eta: int) -> tuple[int, ...]:
@@ -42,10 +42,15 @@ def brackets(count: int, eta: int) -> list[list[tuple[int, int]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Hyperband(Search):
-    """Rounds of brackets of successive halving until the budget is spent."""
+    """Rounds of brackets of successive halving until the budget is spent.
+
+    `full_only` takes the incumbent from full trainings alone, as 2503.21023 runs it; without, the
+    longest so far count, which recommends much earlier.
+    """
 
     eta: int = 3
     sampler: Sampler = "dirichlet"
+    full_only: bool = False
 
     def plan(self) -> Plan:
         steps = rungs(self.space, self.eta)
@@ -58,3 +63,7 @@ class Hyperband(Search):
                     if values:
                         left = [left[i] for i in np.argsort(values, kind="stable")[:n]]
                     values = yield [trial._replace(steps=steps[rung]) for trial in left]
+
+    def counts(self, run: Run) -> bool:
+        full = self.space.trial(run.spec).steps == self.space.target_steps
+        return super().counts(run) and (full or not self.full_only)

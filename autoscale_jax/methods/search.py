@@ -103,11 +103,17 @@ class Search(abc.ABC):
         trial = self.space.trial(run.spec)
         return -trial.size, -trial.steps, self.value(run)
 
+    def counts(self, run: Run) -> bool:
+        """Whether a run may be the incumbent: all that ended with an objective may."""
+        return math.isfinite(self.value(run))
+
     def incumbent(self, runs: Iterable[Run]) -> Run:
-        """The run of the least rank. Raises `BadInput` when none has an objective."""
-        ended = [run for run in runs if math.isfinite(self.value(run))]
+        """The run of the least rank. Raises `BadInput` when none counts yet."""
+        ended = [run for run in runs if self.counts(run)]
         if not ended:
-            raise BadInput(f"table of {type(self).__name__}: no run ended well: do those of ask")
+            raise BadInput(
+                f"table of {type(self).__name__}: no run that counts ended well: do those of ask"
+            )
         return min(ended, key=self.rank)
 
     def recommend(self, table: RunTable) -> np.ndarray:
