@@ -1,7 +1,9 @@
-"""What the proxy runs show: laws, optima, effects between domains, noise; as plain JSON."""
+"""What the proxy runs show: laws, optima, effects between domains, noise, or how a search went; as
+plain JSON."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +11,50 @@ import numpy as np
 
 from autoscale_jax.fit import DDOResult
 from autoscale_jax.methods import DDO, AutoScale
+from autoscale_jax.methods.space import Space
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Run, RunSpec
 
 Objective = Callable[[Mapping[str, float]], float]
 CURVE_POINTS = 40
+
+
+def of_designs(
+    method: AutoScale, table: RunTable, objective: Objective, proposed: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """What DDO's runs show, by key of the report, and warnings."""
+    found, warnings = optima(
+        method.budgets,
+        table,
+        objective,
+        floor=method.floor,
+        samples=method.samples,
+        seed=method.seed,
+    )
+    fitted = [(ddo, found[ddo.budget]) for ddo in method.budgets if ddo.budget in found]
+    largest = method.budgets[-1]
+    shown = {
+        "budgets": [ddo.budget for ddo in method.budgets],
+        "trajectory": trajectory(method, table) if proposed else [],
+        "laws": [row for ddo, fit in fitted for row in laws(ddo, fit, ddo.runs(table), objective)],
+        "effects": effects(largest, largest.runs(table)),
+        "noise": noise(method.budgets, table, objective),
+        "next_run": next_run(method, table) if proposed else None,
+    }
+    return shown, warnings
+
+
+def of_search(space: Space, budget: float, spent: float) -> dict[str, Any]:
+    """What a search may try and has spent, by key of the report."""
+    return {
+        "search": {
+            "sizes": [dataclasses.asdict(size) for size in space.sizes],
+            "steps": list(space.steps),
+            "target_steps": space.target_steps,
+            "budget_flops": budget,
+            "spent_flops": spent,
+        }
+    }
 
 
 def optima(

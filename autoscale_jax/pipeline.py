@@ -1,4 +1,4 @@
-"""The main job: corpus, proxy runs, fitted laws, extrapolation, verification, report."""
+"""The main job: corpus, proxy runs, the proposal from them, its verification, the report."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from autoscale_jax.execute import Execute, OnProgress, TrainHere
 from autoscale_jax.progress import StudyProgress
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunSpec
-from autoscale_jax.study import Study
+from autoscale_jax.study import Study, make_recipes
 from autoscale_jax.train import processes
-from autoscale_jax.train.recipe import Recipe, from_config
 
 
 def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
@@ -39,8 +38,9 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
         study = Study(config, corpus, table)
         study.check()
         execute = make_execute(config, corpus, folder, progress.update)
-        measure(study, study.method.ask, execute, progress, study.planned_verification())
-        progress.say("fitting laws, extrapolating")
+        planned = study.planned_verification()
+        measure(study, study.method.ask, execute, progress, planned, study.left)
+        progress.say("proposing a mixture")
         try:
             proposal = study.propose()
         except BadInput as error:
@@ -48,7 +48,7 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
             report.write(summary.build(study, None, [str(error)]), folder)
             raise
         report.write(summary.build(study, proposal), folder)
-        measure(study, functools.partial(study.ask_verification, proposal), execute, progress, ())
+        measure(study, functools.partial(study.ask_verification, proposal), execute, progress)
         result = summary.build(study, proposal)
         report.write(result, folder)
         table.to_csv(folder / "runs.csv")
@@ -81,23 +81,20 @@ def make_execute(
     )
 
 
-def make_recipes(config: ConfigDict, corpus: Corpus) -> dict[str, Recipe]:
-    """What all runs of the study share, by model size."""
-    objective = "mlm" if config.model.name == "bert" else "causal"
-    return {"": from_config(config, corpus.vocab_size_of(objective))}
-
-
 def measure(
     study: Study,
     ask: Callable[[RunTable], Sequence[RunSpec]],
     execute: Execute,
     progress: StudyProgress,
-    later: Sequence[RunSpec],
+    later: Sequence[RunSpec] = (),
+    left: Callable[[Sequence[RunSpec]], float] = lambda specs: 0.0,
 ) -> None:
-    """Train what `ask` asks for until it asks for nothing; `later` is known to follow."""
+    """Train what `ask` asks for until it asks for nothing; `later` is known to follow, and what
+    takes as many FLOPs as are `left`."""
     while specs := ask(study.table):
-        later_tokens = sum(spec.total for spec in later)
-        progress.plan(specs, len(study.table), len(later), later_tokens)
+        later_flops = sum(map(study.flops, later)) + left(specs)
+        flops = {spec: study.flops(spec) for spec in specs}
+        progress.plan(flops, len(study.table), len(later), later_flops)
         for run in execute(specs):
             study.table.add(run)
             progress.finish(run, study.objective(run.loss) if run.status == "ok" else None)

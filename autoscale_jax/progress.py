@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -28,16 +28,17 @@ def duration(seconds: float) -> str:
 class StudyProgress:
     """Shows a study's runs on the console; a live display on a terminal, else plain lines.
 
-    The ETA counts all tokens still to train, verification included, at this process's own rate.
+    The ETA counts all FLOPs still to do, verification included, at this process's own rate.
     """
 
     def __init__(self, workdir: Path, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._tensorboard = workdir / "tensorboard"
         self._lock = threading.Lock()
-        self._total_runs = self._done_runs = self._later_tokens = 0
-        self._pending: dict[RunSpec, int] = {}  # tokens still to train
-        self._trained, self._last_line = 0, 0.0
+        self._total_runs = self._done_runs = 0
+        self._flops: Mapping[RunSpec, float] = {}  # of the runs to do now
+        self._pending: dict[RunSpec, float] = {}  # of those, still to do
+        self._later = self._trained = self._last_line = 0.0
         self._began: float | None = None  # set by the first report: compilation is no rate
         self._bars: dict[RunSpec, TaskID] = {}
         self._writers: dict[RunSpec, tensorboardX.SummaryWriter] = {}
@@ -69,26 +70,28 @@ class StudyProgress:
         """One line, above the live display where there is one."""
         self.console.print(text, markup=False)
 
-    def plan(self, specs: Sequence[RunSpec], done: int, later_runs: int, later_tokens: int) -> None:
-        """The runs to do now, how many the ledger holds, and what is known to follow."""
+    def plan(
+        self, flops: Mapping[RunSpec, float], done: int, later_runs: int, later_flops: float
+    ) -> None:
+        """The runs to do now with their FLOPs, how many the ledger holds, and what is to follow."""
         with self._lock:
-            self._pending = {spec: spec.total for spec in specs}
-            self._done_runs, self._later_tokens = done, later_tokens
-            self._total_runs = done + len(specs) + later_runs
+            self._flops, self._pending = flops, dict(flops)
+            self._done_runs, self._later = done, later_flops
+            self._total_runs = done + len(flops) + later_runs
             self._live.update(self._study, completed=done, total=self._total_runs)
-            self.say(f"{done} runs in the ledger, {len(specs)} to train now, {later_runs} later")
+            self.say(f"{done} runs in the ledger, {len(flops)} to train now, {later_runs} later")
 
     def update(self, spec: RunSpec, at: RunProgress) -> None:
         """A run has moved on; called from the slots' threads."""
         with self._lock:
-            before = self._pending.get(spec, spec.total)
-            self._pending[spec] = max(0, spec.total - at.tokens)
+            before, a_token = self._pending[spec], self._flops[spec] / spec.total
+            self._pending[spec] = max(0.0, spec.total - at.tokens) * a_token
             # a run that continues from a checkpoint jumps: only what was trained now counts
-            step = round(at.tokens_per_second * at.seconds)
+            step = at.tokens_per_second * at.seconds * a_token
             if self._began is None:
                 self._began = time.monotonic()
             else:
-                self._trained += min(step, max(0, before - self._pending[spec]))
+                self._trained += min(step, max(0.0, before - self._pending[spec]))
             self._scalars(spec, at)
             rate = f"{at.tokens_per_second / 1e3:,.0f}k tokens/s"
             if spec not in self._bars:
@@ -125,7 +128,7 @@ class StudyProgress:
         if self._began is None or not self._trained:
             return "ETA ?"
         elapsed = time.monotonic() - self._began
-        left = sum(self._pending.values()) + self._later_tokens
+        left = sum(self._pending.values()) + self._later
         return f"ETA {duration(left * elapsed / self._trained)}"
 
     def _scalars(self, spec: RunSpec, at: RunProgress) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from autoscale_jax import config as configs
 from autoscale_jax import verify
-from autoscale_jax.data import Corpus, check_supply, supply
+from autoscale_jax.data import GRID, Corpus, check_supply, supply
 from autoscale_jax.fit.objective import eval_weights_of, objective_value
-from autoscale_jax.methods import DDO, AutoScale
+from autoscale_jax.methods import DDO, AutoScale, Method
+from autoscale_jax.methods.space import Size, Space
+from autoscale_jax.models import flops_per_token, num_parameters
 from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import Proposal, Run, RunSpec
+from autoscale_jax.specs import VERIFICATION_SEED, BadInput, Proposal, Run, RunSpec
+from autoscale_jax.train.recipe import Recipe, by_size
+
+
+def make_recipes(config: ConfigDict, corpus: Corpus) -> dict[str, Recipe]:
+    """What all runs of a model size share, by its name; the target's is the last."""
+    objective = "mlm" if config.model.name == "bert" else "causal"
+    return by_size(config, corpus.vocab_size_of(objective))
 
 
 class Study:
@@ -24,14 +34,21 @@ class Study:
         self.domains = tuple(domain.name for domain in corpus.domains)
         configs.check_domains(config, self.domains)
         length, s = config.model.seq_len, config.study
-        unique = {name: n * length for name, n in supply(corpus, length).items()}
+        self.unique = {name: n * length for name, n in supply(corpus, length).items()}
         all_tokens = sum(domain.train_tokens for domain in corpus.domains)
         self.natural = {d.name: d.train_tokens / all_tokens for d in corpus.domains}
         self.uniform = dict.fromkeys(self.domains, 1 / len(self.domains))
         extra = dict(config.verify.extra or {})
         self.extra = {name: dict(weights) for name, weights in extra.items()}
         self.eval_weights = dict(s.eval_weights) if s.eval_weights else None
-        self.method = AutoScale(
+        self.recipes = make_recipes(config, corpus)
+        self.target_size = list(self.recipes)[-1]
+        self.space = self._space() if s.method == "mfms_bo" else None
+        self.method: Method = self._search(self.space) if self.space else self._autoscale()
+
+    def _autoscale(self) -> AutoScale:
+        s = self.config.study
+        return AutoScale(
             budgets=tuple(
                 DDO(self.domains, budget, s.factor, s.base_seeds, s.perturbed_seeds)
                 for budget in s.budgets
@@ -41,12 +58,72 @@ class Study:
             objective=s.objective,
             eval_weights=self.eval_weights,
             natural=self.natural,
-            unique=unique,
+            unique=self.unique,
             max_epochs=s.max_epochs,
             floor=s.floor,
             samples=s.samples,
-            seed=config.seed,
+            seed=self.config.seed,
             extra_runs=s.extra_runs,
+        )
+
+    def _search(self, space: Space) -> Method:
+        from autoscale_jax.methods.mfms_bo import MFMSBO
+
+        search = self.config.search
+        return MFMSBO(
+            space,
+            self.objective,
+            self.budget,
+            seed=self.config.seed,
+            batch=search.batch,
+            acquisition=search.acquisition,
+        )
+
+    @property
+    def budget(self) -> float:
+        """FLOPs that all runs of a search may cost; 0 without one."""
+        if self.space is None:
+            return 0.0
+        target = len(self.space.sizes) - 1
+        return self.config.search.budget * self.space.flops(target, self.space.target_steps)
+
+    def _space(self) -> Space:
+        """What a search may try: any mixture of the grid that no run repeats too often."""
+        s, steps = self.config.study, tuple(self.config.search.steps)
+        for name, recipe in self.recipes.items():
+            uneven = [n for n in steps if n * recipe.batch_size % GRID]
+            if uneven:
+                apart = GRID // math.gcd(GRID, recipe.batch_size)
+                raise BadInput(
+                    f"config.search.steps = {steps}: {uneven[0]} steps of {recipe.batch_size} "
+                    f"sequences (size {name!r}) are no multiple of {GRID} sequences, which runs "
+                    f"that can be continued need: use multiples of {apart} steps"
+                )
+        longest = max(recipe.step_tokens for recipe in self.recipes.values()) * steps[-1]
+        most = max(s.target_tokens, longest)
+        cap_K = [s.max_epochs * self.unique[name] / most for name in self.domains]
+        upper_K = [min(GRID, math.floor(GRID * cap)) / GRID for cap in cap_K]
+        if sum(upper_K) < 1:
+            raise BadInput(
+                f"config.study.max_epochs = {s.max_epochs:g}: no mixture of {most:,} tokens "
+                "repeats every domain so seldom; raise it, shorten the runs or add data"
+            )
+        return Space(
+            domains=self.domains,
+            sizes=tuple(
+                Size(
+                    name,
+                    num_parameters(recipe.model),
+                    flops_per_token(recipe.model) * recipe.step_tokens,
+                    recipe.step_tokens,
+                )
+                for name, recipe in self.recipes.items()
+            ),
+            steps=steps,
+            target_steps=s.target_tokens // self.recipes[self.target_size].step_tokens,
+            lower_K=(math.ceil(GRID * s.floor) / GRID,) * len(self.domains),
+            upper_K=tuple(upper_K),
+            grid=GRID,
         )
 
     def objective(self, loss: Mapping[str, float]) -> float:
@@ -63,8 +140,20 @@ class Study:
         """Refuse, before anything trains, what no training could do. Raises `BadInput`."""
         length, s = self.config.model.seq_len, self.config.study
         fixed = verify.specs({"uniform": self.uniform, **self.extra}, s.target_tokens, 1)
-        for spec in [*(x for ddo in self.method.budgets for x in ddo.design()), *fixed]:
+        for spec in [*self.method.ask(RunTable()), *fixed]:
             check_supply(self.corpus, spec.tokens, length, s.max_epochs)
+
+    def flops(self, spec: RunSpec) -> float:
+        """FLOPs of a training from its first step."""
+        return flops_per_token(self.recipes[spec.size].model) * spec.total
+
+    def left(self, specs: Sequence[RunSpec]) -> float:
+        """FLOPs that a search may still spend after `specs`; a design asks for all at once."""
+        return max(0.0, self.budget - self.spent() - sum(map(self.flops, specs)))
+
+    def spent(self) -> float:
+        """FLOPs of the runs so far, verification's left out."""
+        return sum(run.flops for run in self.table if run.spec.seed < VERIFICATION_SEED)
 
     def propose(self) -> Proposal:
         return self.method.propose(self.table, self.config.study.target_tokens)
@@ -78,12 +167,16 @@ class Study:
 
     def planned_verification(self) -> list[RunSpec]:
         """As many trainings as verification will need, for the ETA: not yet with their weights."""
-        names = dict.fromkeys([*self.config.verify.mixtures, *self.extra], self.uniform)
-        return verify.specs(names, self.config.study.target_tokens, self.config.verify.seeds)
+        return self._trainings(
+            dict.fromkeys([*self.config.verify.mixtures, *self.extra], self.uniform)
+        )
 
     def verification(self, proposal: Proposal) -> list[RunSpec]:
-        s, seeds = self.config.study, self.config.verify.seeds
-        return verify.specs(self.mixtures(proposal), s.target_tokens, seeds)
+        return self._trainings(self.mixtures(proposal))
+
+    def _trainings(self, mixtures: Mapping[str, Mapping[str, float]]) -> list[RunSpec]:
+        tokens, seeds = self.config.study.target_tokens, self.config.verify.seeds
+        return verify.specs(mixtures, tokens, seeds, self.target_size)
 
     def ask_verification(self, proposal: Proposal, table: RunTable) -> list[RunSpec]:
         """The trainings still to do; mixtures that are the same share theirs."""
@@ -92,11 +185,10 @@ class Study:
 
     def verified(self, proposal: Proposal) -> dict[str, list[Run]]:
         """The trainings of verification that the ledger holds, by mixture."""
-        target, seeds = self.config.study.target_tokens, self.config.verify.seeds
         return {
             name: [
                 run
-                for spec in verify.specs({name: weights}, target, seeds)
+                for spec in self._trainings({name: weights})
                 if (run := self.table.find(spec)) is not None
             ]
             for name, weights in self.mixtures(proposal).items()
@@ -104,6 +196,6 @@ class Study:
 
 
 def candidates(proposal: Proposal) -> dict[str, dict[str, float]]:
-    """The paper's answers beside the proposal, where its law could be fitted."""
-    found = proposal.details["candidates"]
+    """The paper's answers beside the proposal, where its law was fitted."""
+    found = proposal.details.get("candidates", {})
     return {name: found[name]["weights"] for name in ("keep", "autoscale") if name in found}

@@ -11,6 +11,7 @@ import numpy as np
 
 from autoscale_jax import evidence, verify, workdir
 from autoscale_jax.fit.objective import eval_weights_of
+from autoscale_jax.methods import AutoScale
 from autoscale_jax.specs import Proposal, Run
 from autoscale_jax.study import Study, candidates
 
@@ -20,18 +21,10 @@ Objective = Callable[[Mapping[str, float]], float]
 def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ()) -> dict[str, Any]:
     """What report.json holds (`report.schema.Study`), as far as the study has come."""
     s, table, objective = study.config.study, study.table, study.objective
-    optima, warnings = evidence.optima(
-        study.method.budgets,
-        table,
-        objective,
-        floor=s.floor,
-        samples=s.samples,
-        seed=study.config.seed,
-    )
+    shown, warnings = _shown(study, proposed=proposal is not None)
     verified = study.verified(proposal) if proposal else {}
     gain, saved = gains_and_savings(verified, objective, "predicted")
-    ledger, largest = list(table), study.method.budgets[-1]
-    fitted = [(ddo, optima[ddo.budget]) for ddo in study.method.budgets if ddo.budget in optima]
+    ledger = list(table)
     weights_E = eval_weights_of(study.eval_weights, study.domains).tolist()
     result = {
         "title": "Data mixture study",
@@ -45,17 +38,9 @@ def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ())
             for domain in study.corpus.domains
         ],
         "target_tokens": s.target_tokens,
-        "budgets": list(s.budgets),
         "reference": "uniform",
         "recommended": proposal.method if proposal else None,
         "proposals": proposals(study, proposal) if proposal else [],
-        "trajectory": evidence.trajectory(study.method, table) if proposal else [],
-        "laws": [
-            row
-            for ddo, fit in fitted
-            for row in evidence.laws(ddo, fit, ddo.runs(table), objective)
-        ],
-        "effects": evidence.effects(largest, largest.runs(table)),
         "verification": [
             verification_row(run, name, objective)
             for name, runs in verified.items()
@@ -64,18 +49,24 @@ def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ())
         "gain": gain,
         "tokens_saved": saved,
         "cost": cost(ledger, sum(map(len, verified.values()))),
-        "noise": evidence.noise(study.method.budgets, table, objective),
-        "next_run": evidence.next_run(study.method, table) if proposal else None,
         "warnings": [*problems, *study.corpus.warnings, *table.notes, *warnings, *diverged(ledger)],
         "runs": [run_row(run, objective) for run in ledger],
     }
-    return finite(result)
+    return finite(result | shown)
+
+
+def _shown(study: Study, proposed: bool) -> tuple[dict[str, Any], list[str]]:
+    """What the proxy runs show, by key of the report, and warnings."""
+    if study.space is not None:
+        return evidence.of_search(study.space, study.budget, study.spent()), []
+    assert isinstance(study.method, AutoScale)
+    return evidence.of_designs(study.method, study.table, study.objective, proposed)
 
 
 def proposals(study: Study, proposal: Proposal) -> list[dict[str, Any]]:
     """The proposal, then the mixtures beside it with the objective the same laws predict."""
     row = dataclasses.asdict(proposal)
-    predicted = row.pop("details")["candidates"]
+    predicted = row.pop("details").get("candidates", {})
     others = [
         {
             "method": name,
@@ -140,6 +131,7 @@ def run_row(run: Run, objective: Objective) -> dict[str, Any]:
     return {
         "key": run.key,
         "label": run.spec.label,
+        "size": run.spec.size,
         "seed": run.spec.seed,
         "status": run.status,
         "total": run.spec.total,

@@ -21,11 +21,17 @@ TOKENS_SAVED = (
 Objective = Callable[[Mapping[str, float]], float]
 
 
-def specs(mixtures: Mapping[str, Mapping[str, float]], tokens: int, seeds: int) -> list[RunSpec]:
-    """The trainings: every mixture with every seed, seed by seed so that pairs finish together."""
+def specs(
+    mixtures: Mapping[str, Mapping[str, float]], tokens: int, seeds: int, size: str = ""
+) -> list[RunSpec]:
+    """The trainings of a model size: every mixture with every seed, seed by seed so that pairs
+    finish together."""
     return [
         RunSpec(
-            split_tokens(weights, tokens), VERIFICATION_SEED + seed, f"target {name} seed {seed}"
+            split_tokens(weights, tokens),
+            VERIFICATION_SEED + seed,
+            f"target {name} seed {seed}",
+            size,
         )
         for seed in range(seeds)
         for name, weights in mixtures.items()

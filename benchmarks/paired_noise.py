@@ -21,7 +21,7 @@ from autoscale_jax.config import default_config
 from autoscale_jax.data import prepare
 from autoscale_jax.execute import TrainHere
 from autoscale_jax.methods import DDO
-from autoscale_jax.pipeline import make_recipes
+from autoscale_jax.study import make_recipes
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def test_durations():
 def test_plain_lines_without_a_terminal(tmp_path):
     out, progress = study(tmp_path)
     with progress:
-        progress.plan([SPEC], done=2, later_runs=1, later_tokens=1000)
+        progress.plan({SPEC: 1e9}, done=2, later_runs=1, later_flops=1e9)
         progress.update(SPEC, Progress(500, 4.5, 2000.0, 0.25))
         progress.finish(finished(SPEC), 33.3)
     lines = out.getvalue().splitlines()
@@ -45,7 +45,7 @@ def test_plain_lines_without_a_terminal(tmp_path):
 def test_a_run_without_a_result_says_why(tmp_path):
     out, progress = study(tmp_path)
     with progress:
-        progress.plan([SPEC], done=0, later_runs=0, later_tokens=0)
+        progress.plan({SPEC: 1e9}, done=0, later_runs=0, later_flops=0.0)
         progress.finish(finished(SPEC, "diverged", "training loss was not finite"), None)
     assert "diverged, training loss was not finite" in out.getvalue()
 
@@ -53,7 +53,7 @@ def test_a_run_without_a_result_says_why(tmp_path):
 def test_a_live_display_on_a_terminal(tmp_path):
     out, progress = study(tmp_path, terminal=True)
     with progress:
-        progress.plan([SPEC], done=0, later_runs=0, later_tokens=0)
+        progress.plan({SPEC: 1e9}, done=0, later_runs=0, later_flops=0.0)
         progress.update(SPEC, Progress(500, 4.5, 2000.0, 0.25))
         progress._live.refresh()
         progress.finish(finished(SPEC), 33.3)
@@ -63,27 +63,27 @@ def test_a_live_display_on_a_terminal(tmp_path):
 def test_the_eta_counts_what_is_still_to_come(tmp_path):
     _, progress = study(tmp_path)
     with progress:
-        progress.plan([SPEC], done=0, later_runs=1, later_tokens=1500)
+        progress.plan({SPEC: 1e9}, done=0, later_runs=1, later_flops=1.5e9)
         progress.update(SPEC, Progress(250, 4.5, 10.0, 25.0))  # with compilation: no rate
         assert progress._eta() == "ETA ?"
         progress._began -= 10  # ten seconds for the next 250 tokens
         progress.update(SPEC, Progress(500, 4.5, 2000.0, 0.125))
-        assert progress._eta() == "ETA 1:20"  # 500 left of this run and 1,500 of later ones
+        assert progress._eta() == "ETA 1:20"  # half of this run left, and one and a half of later
 
 
 def test_a_continued_run_does_not_count_what_was_trained_before(tmp_path):
     _, progress = study(tmp_path)
     with progress:
-        progress.plan([SPEC], done=0, later_runs=0, later_tokens=0)
+        progress.plan({SPEC: 1e9, OTHER: 1e9}, done=0, later_runs=0, later_flops=0.0)
         progress.update(OTHER, Progress(1, 4.5, 10.0, 0.1))
         progress.update(SPEC, Progress(900, 4.5, 2000.0, 0.05))  # 800 were in the checkpoint
-        assert progress._trained == 100
+        assert progress._trained == 1e8
 
 
 def test_scalars_are_written_for_tensorboard(tmp_path):
     _, progress = study(tmp_path)
     with progress:
-        progress.plan([SPEC], done=0, later_runs=0, later_tokens=0)
+        progress.plan({SPEC: 1e9}, done=0, later_runs=0, later_flops=0.0)
         progress.update(SPEC, Progress(500, 4.5, 2000.0, 0.25, {"a": 3.0}))
         progress.finish(finished(SPEC), 33.3)
     (events,) = (tmp_path / "tensorboard" / "1_000_base_seed_0").iterdir()

@@ -133,6 +133,7 @@ def runs(study: Study) -> Section:
         return Section("runs", "All runs", (Text("No run has been made yet.", "missing"),))
     trained = [n for n in domain_names(study) if any(n in run.get("tokens", {}) for run in runs)]
     evaluated = list(dict.fromkeys(d for run in runs for d in run.get("loss", {})))
+    sized = [Column("model", number=False)] if any(run.get("size") for run in runs) else []
     rows = []
     for run in runs:
         tokens, loss = run.get("tokens", {}), run.get("loss", {})
@@ -140,6 +141,7 @@ def runs(study: Study) -> Section:
         rows.append(
             (
                 Cell(run.get("label", "")),
+                *(Cell(run.get("size", "")) for _ in sized),
                 Cell(str(run.get("seed", words.UNKNOWN))),
                 Cell(run.get("status", words.UNKNOWN), strong=run.get("status") != "ok"),
                 Cell(words.objective_value(study["objective"], run.get("objective"))),
@@ -153,7 +155,7 @@ def runs(study: Study) -> Section:
                 Cell(run.get("key", "")),
             )
         )
-    heads = [Column("run", number=False), Column("seed"), Column("status", number=False)]
+    heads = [Column("run", number=False), *sized, Column("seed"), Column("status", number=False)]
     heads += [Column(words.objective(study["objective"])), Column("tokens")]
     heads += [Column(f"{n} tokens") for n in trained] + [Column("most epochs")]
     heads += [Column(f"{d} loss") for d in evaluated]

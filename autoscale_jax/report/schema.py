@@ -174,11 +174,34 @@ class NextRun(TypedDict, total=False):
     reason: str
 
 
+class Size(TypedDict):
+    """One model size: its parameters, and the FLOPs and tokens of one training step."""
+
+    name: str
+    parameters: int
+    step_flops: float
+    step_tokens: int
+
+
+class Search(TypedDict, total=False):
+    """What a search over model sizes and steps could try and spent; {} where there was none.
+
+    `sizes` has the target's last; FLOPs are those of the proxies.
+    """
+
+    sizes: list[Size]
+    steps: list[int]
+    target_steps: int
+    budget_flops: float
+    spent_flops: float
+
+
 class RunRow(TypedDict, total=False):
-    """One row of the ledger."""
+    """One row of the ledger; `size` names the model's where there are several, else it is ""."""
 
     key: str
     label: str
+    size: str
     seed: int
     status: str
     total: int
@@ -214,5 +237,6 @@ class Study(TypedDict):
     cost: Cost
     noise: Noise
     next_run: NextRun | None
+    search: Search
     warnings: list[str]
     runs: list[RunRow]

@@ -21,20 +21,20 @@ from autoscale_jax.report.schema import LawRow, Study
 
 def build(study: Study, pictures: frozenset[str]) -> Document:
     """The document of a study; `pictures` names the figures that could be drawn."""
+    designed = not study["search"]  # by DDO: budgets, changed runs and laws through them
     sections = (
         _answer(study),
         results.weights(study),
         results.gains(study),
         results.tokens_saved(study),
         results.perplexities(study),
-        _scale(study, pictures),
-        _laws(study, pictures),
+        *((_scale(study, pictures), _laws(study, pictures)) if designed else ()),
         _curves(study, pictures),
-        _effects(study, pictures),
+        *((_effects(study, pictures),) if designed else ()),
         account.cost(study),
         account.noise(study),
         account.warnings(study),
-        account.next_run(study),
+        *((account.next_run(study),) if designed else ()),
         account.settings(study),
         account.runs(study),
     )

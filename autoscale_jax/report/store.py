@@ -32,6 +32,7 @@ _EMPTY: Study = {
     "cost": {},
     "noise": {},
     "next_run": None,
+    "search": {},
     "warnings": [],
     "runs": [],
 }

@@ -31,11 +31,17 @@ GIB = 2**30
 
 
 def study_tokens(c: ConfigDict, domains: int) -> tuple[int, int]:
-    """Tokens that a study trains on: of all proxies, and of verification at the target."""
+    """Tokens that a study trains on: of all proxies, and of verification at the target.
+
+    Those of a search's proxies are the target's model's, at the same FLOPs.
+    """
     s = c.study
-    runs = s.base_seeds + s.perturbed_seeds * (2 * domains + s.factor + 1 / s.factor - 2)
     mixtures = len(c.verify.mixtures) + len(c.verify.extra or {})
-    return round(sum(s.budgets) * runs), s.target_tokens * mixtures * c.verify.seeds
+    verification = s.target_tokens * mixtures * c.verify.seeds
+    if s.method == "mfms_bo":
+        return round(c.search.budget * s.target_tokens), verification
+    runs = s.base_seeds + s.perturbed_seeds * (2 * domains + s.factor + 1 / s.factor - 2)
+    return round(sum(s.budgets) * runs), verification
 
 
 def vocabulary(c: ConfigDict) -> int:

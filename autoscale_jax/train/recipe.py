@@ -12,6 +12,8 @@ import optax
 from ml_collections import ConfigDict
 
 from autoscale_jax import models
+from autoscale_jax.config.search import TARGET, TRAINING
+from autoscale_jax.specs import BadInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,27 @@ def from_config(config: ConfigDict, tokens: int) -> Recipe:
     del train["checkpoint_seconds"]
     model = models.make_config(tokens=tokens, **config.model.to_dict())
     return Recipe(model=model, seed=config.seed, **train)
+
+
+def by_size(config: ConfigDict, tokens: int) -> dict[str, Recipe]:
+    """The recipe of each model size of a study, the cheapest first and the target's last.
+
+    A study of one size calls it "". Raises `BadInput` for a size no cheaper than the target.
+    """
+    target = from_config(config, tokens)
+    if config.study.method != "mfms_bo":
+        return {"": target}
+    found = {}
+    for name, size in dict(config.search.sizes or {}).items():
+        fields = dict(size)
+        training = {part: fields.pop(part) for part in TRAINING if part in fields}
+        model = dataclasses.replace(target.model, **fields)
+        found[name] = dataclasses.replace(target, model=model, **training)
+        if models.flops_per_token(model) >= models.flops_per_token(target.model):
+            remedy = "costs as much a token as the target, config.model; make it smaller"
+            raise BadInput(f"config.search.sizes.{name} = {dict(size)}: {remedy}")
+    cheapest_first = sorted(found, key=lambda name: models.flops_per_token(found[name].model))
+    return {name: found[name] for name in cheapest_first} | {TARGET: target}
 
 
 def learning_rate(recipe: Recipe, step: jax.Array, total_steps: jax.Array) -> jax.Array:

@@ -1,0 +1,12 @@
+"""How a field is refused."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from autoscale_jax.specs import BadInput
+
+
+def refuse(field: str, value: object, remedy: str) -> NoReturn:
+    """Raises `BadInput` that names field, value and remedy."""
+    raise BadInput(f"config.{field} = {value!r}: {remedy}")
