@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -32,6 +33,18 @@ SINGLE = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+
+
+def end_with_parent() -> None:
+    """A worker must not outlive a command that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def one(task: Task, cache: Path) -> Trajectory | str:
@@ -54,7 +67,7 @@ def trajectories(tasks: list[Task], cache: Path, jobs: int) -> tuple[dict[Task, 
     os.environ.update(SINGLE)
     began, shown, failed = time.monotonic(), 0.0, 0
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+    with ProcessPoolExecutor(jobs, spawn, end_with_parent) as pool:
         futures = {pool.submit(one, task, cache): task for task in todo}
         try:
             for count, future in enumerate(as_completed(futures), 1):
