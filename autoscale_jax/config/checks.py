@@ -54,9 +54,9 @@ def _check_schedule(c: ConfigDict) -> None:
         run, steps = "the shortest run", c.search.steps[0]
     else:
         run = f"a base run of {c.study.budgets[0]} tokens"
-        steps = c.study.budgets[0] // (c.train.batch_size * c.model.seq_len)
+        steps = c.study.budgets[0] / (c.train.batch_size * c.model.seq_len)
     wsd = c.train.schedule == "wsd"
-    stable = int((1 - c.train.decay_ratio) * steps) if wsd else steps
+    stable = int((1 - c.train.decay_ratio if wsd else 1) * steps)
     if c.train.warmup_steps >= stable:
         end = f"decays from step {stable} on" if wsd else f"ends at step {stable}"
         refuse("train.warmup_steps", c.train.warmup_steps, f"{run} {end}; lower it")
