@@ -14,10 +14,10 @@ from ml_collections import config_flags
 from autoscale_jax import paper
 from autoscale_jax.config import check_domains, default_config, from_flags, validate
 from autoscale_jax.data.sources import parse
-from autoscale_jax.models import num_parameters
+from autoscale_jax.models import flops_per_token, num_parameters
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train.plan import study_tokens, vocabulary
-from autoscale_jax.train.recipe import from_config
+from autoscale_jax.train.recipe import by_size, from_config
 
 ROOT = Path(__file__).parent.parent
 VARIANTS = {
@@ -25,6 +25,7 @@ VARIANTS = {
     "gpt2_autoscale": ("paper", "10b", "120m", "smoke"),
     "bert_ddo": ("paper", "smoke"),
     "bert_autoscale": ("paper", "36k", "smoke"),
+    "gpt2_mfms_bo": ("paper", "smoke"),
 }
 ALL = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
 
@@ -46,7 +47,7 @@ def test_a_variant_is_valid_from_config_to_recipe(name, variant):
         for domain, source in config.data.domains.items():
             assert parse(domain, source).paths
     if variant != "local":
-        from_config(config, vocabulary(config))
+        by_size(config, vocabulary(config))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -75,11 +76,27 @@ def test_tables_three_to_five(change, millions, step_tokens, steps):
     assert sum(paper.LLAMA.values()) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+def docstring(name):
+    return ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
+
+
+def test_a_search_states_its_models_and_flops():
+    text, config = docstring("gpt2_mfms_bo"), build("gpt2_mfms_bo")
+    recipes = by_size(config, vocabulary(config))
+    millions = [round(num_parameters(recipe.model) / 1e6) for recipe in recipes.values()]
+    assert [f"{n}m" for n in millions[:-1]] == list(recipes)[:-1]
+    assert "{}M, {}M and {}M\nparameters and the target itself, {}M".format(*millions) in text
+    steps = config.search.steps
+    assert f"for {steps[0]:,} to {steps[-1]:,} steps of 80 x 1,024 tokens" in text
+    flops = flops_per_token(recipes["target"].model) * sum(study_tokens(config, 7))
+    assert f"seven trainings of the target, {flops:.2e} FLOPs".replace("e+", "e") in text
+    assert sum(study_tokens(config, 7)) == 7 * config.study.target_tokens
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "gpt2_mfms_bo"])
 def test_a_docstring_states_the_size_of_its_study(name):
     """Trainings and tokens in words are those of the config."""
-    text = ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
-    config = build(name)
+    text, config = docstring(name), build(name)
     proxies, verification = study_tokens(config, len(config.data.domains))
     domains, seeds = len(config.data.domains), config.study.base_seeds
     proxy_runs = len(config.study.budgets) * (seeds + 2 * domains)
