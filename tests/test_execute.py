@@ -1,11 +1,12 @@
 """Replay and synthetic runs; slots that train at once give what one after another gives."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from autoscale_jax.execute import Replay, Synthetic, TrainHere
+from autoscale_jax.execute import Replay, Synthetic, TrainHere, _plain
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunSpec
 
@@ -79,3 +80,9 @@ def test_several_processes_share_one_slot(recipe, corpus, tmp_path, monkeypatch)
     monkeypatch.setattr("jax.process_count", lambda: 2)
     with pytest.raises(BadInput, match=r"config.execute.slots = 2: use 1, all 2 processes"):
         TrainHere({"": recipe}, corpus, tmp_path, 2, 1e9, lambda s, p: None)
+
+
+def test_what_the_first_process_tells_the_others_is_the_same_run():
+    for spec in (SPECS[0], RunSpec({"birds": 100}, 3, "big", size="large")):
+        told = RunSpec(**json.loads(json.dumps(_plain(spec))))
+        assert told == spec and (told.label, told.size) == (spec.label, spec.size)
