@@ -14,8 +14,8 @@ from autoscale_jax.specs import VERIFICATION_SEED, CurvePoint, Run, RunSpec, spl
 LEVEL = 0.90
 TOKENS_SAVED = (
     "share of the target's tokens not needed to reach the other mixture's final objective, read "
-    "off the mixture's own validation curve (the AutoScale paper's steps saved); the curve's "
-    "learning rate is still high there, so a run planned that short would do better"
+    "off the mixture's own validation curve (the AutoScale paper's steps saved); where the "
+    "learning rate decays it is still high there, so a run planned that short would do better"
 )
 
 Objective = Callable[[Mapping[str, float]], float]

@@ -137,7 +137,8 @@ def gains(study: Study) -> Section:
     for reference in REFERENCES:
         gain, expected = gain_of(study, reference), expected_gain(study, reference)
         if gain is None and expected is None:
-            missing.append(reference)
+            if reference != "keep" or not study["search"]:  # which has no optimum at a budget
+                missing.append(reference)
             continue
         sure = (best or {}).get("p_beats", {}).get(reference)
         gain = gain or {}
