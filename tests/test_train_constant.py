@@ -90,6 +90,9 @@ def test_continued_is_what_it_would_have_been_at_one_go(recipes, corpus, space, 
     for spec, run in runs.items():
         same(run, whole[spec])
     assert seen == sorted(set(seen)), "no step runs twice"
+    at = {point.tokens: point.loss for point in runs[long].curve}
+    for spec in runs:  # a point of a curve is the result of a shorter run
+        assert at[spec.total] == runs[spec].loss
     done = list(runs)
     for i, spec in enumerate(done):
         assert runs[spec].flops == pytest.approx(space.cost(spec, done[:i]))
