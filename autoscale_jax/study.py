@@ -108,7 +108,7 @@ class Study:
                 f"config.study.max_epochs = {s.max_epochs:g}: no mixture of {most:,} tokens "
                 "repeats every domain so seldom; raise it, shorten the runs or add data"
             )
-        return Space(
+        space = Space(
             domains=self.domains,
             sizes=tuple(
                 Size(
@@ -125,6 +125,14 @@ class Study:
             upper_K=tuple(upper_K),
             grid=GRID,
         )
+        target = space.flops(len(space.sizes) - 1, space.target_steps)
+        cheapest = min(space.flops(n, steps[0]) for n in range(len(space.sizes))) / target
+        if self.config.search.budget < cheapest:
+            raise BadInput(
+                f"config.search.budget = {self.config.search.budget:g}: the cheapest run costs "
+                f"{cheapest:.3g} trainings of the target; give that or more"
+            )
+        return space
 
     def objective(self, loss: Mapping[str, float]) -> float:
         """The number that the study minimises, from held-out losses by evaluation domain."""

@@ -124,6 +124,7 @@ HALF = {"num_layers": 1, "d_model": 8, "num_heads": 2}
         ("search.sizes", {"half": HALF | {"d_model": 16}}, "as much a token as the target"),
         ("search.steps", (16, 64), "16 steps of 4 sequences .* use multiples of 32 steps"),
         ("search.steps", (32, 6400), "max_epochs = 4: no mixture of 409,600 tokens"),
+        ("search.budget", 0.05, "the cheapest run costs 0.08 trainings of the target"),
         ("search.sizes", {"half": HALF | {"batch_size": 6}}, "32 steps of 6 sequences"),
     ],
 )
