@@ -4,6 +4,7 @@ plain JSON."""
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,17 +45,49 @@ def of_designs(
     return shown, warnings
 
 
-def of_search(space: Space, budget: float, spent: float) -> dict[str, Any]:
-    """What a search may try and has spent, by key of the report."""
+def of_search(
+    space: Space,
+    budget: float,
+    runs: Sequence[Run],
+    objective: Objective,
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a search may try and has tried, by key of the report; `details` are its proposal's."""
     return {
         "search": {
             "sizes": [dataclasses.asdict(size) for size in space.sizes],
             "steps": list(space.steps),
             "target_steps": space.target_steps,
             "budget_flops": budget,
-            "spent_flops": spent,
+            "spent_flops": sum(run.flops for run in runs),
+            "trials": trials(space, runs, objective),
+            "slices": details.get("slices", []),
+            "path": details.get("path", []),
         }
     }
+
+
+# The label of a search's run: "initial 3: ..." or "search 17: ..." in one count.
+_ASKED = re.compile(r"(initial|search) (\d+):")
+
+
+def trials(space: Space, runs: Sequence[Run], objective: Objective) -> list[dict[str, Any]]:
+    """The runs of a search in the order their labels tell; without it, as they ended."""
+    labels = [_ASKED.match(run.spec.label) for run in runs]
+    order = [int(label[2]) if label else i for i, label in enumerate(labels, 1)]
+    rows = [
+        {
+            "order": number,
+            "size": run.spec.size,
+            "steps": space.trial(run.spec).steps,
+            "flops": run.flops,
+            "objective": objective(run.loss) if run.status == "ok" else None,
+            "initial": bool(label and label[1] == "initial"),
+            "status": run.status,
+        }
+        for run, number, label in zip(runs, order, labels, strict=True)
+    ]
+    return sorted(rows, key=lambda row: row["order"])
 
 
 def optima(

@@ -161,7 +161,11 @@ class Study:
 
     def spent(self) -> float:
         """FLOPs of the runs so far, verification's left out."""
-        return sum(run.flops for run in self.table if run.spec.seed < VERIFICATION_SEED)
+        return sum(run.flops for run in self.proxies())
+
+    def proxies(self) -> list[Run]:
+        """The runs so far, verification's left out."""
+        return [run for run in self.table if run.spec.seed < VERIFICATION_SEED]
 
     def propose(self) -> Proposal:
         return self.method.propose(self.table, self.config.study.target_tokens)

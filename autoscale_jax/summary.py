@@ -21,7 +21,7 @@ Objective = Callable[[Mapping[str, float]], float]
 def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ()) -> dict[str, Any]:
     """What report.json holds (`report.schema.Study`), as far as the study has come."""
     s, table, objective = study.config.study, study.table, study.objective
-    shown, warnings = _shown(study, proposed=proposal is not None)
+    shown, warnings = _shown(study, proposal)
     verified = study.verified(proposal) if proposal else {}
     gain, saved = gains_and_savings(verified, objective, "predicted")
     ledger = list(table)
@@ -55,12 +55,15 @@ def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ())
     return finite(result | shown)
 
 
-def _shown(study: Study, proposed: bool) -> tuple[dict[str, Any], list[str]]:
+def _shown(study: Study, proposal: Proposal | None) -> tuple[dict[str, Any], list[str]]:
     """What the proxy runs show, by key of the report, and warnings."""
     if study.space is not None:
-        return evidence.of_search(study.space, study.budget, study.spent()), []
+        details = proposal.details if proposal else {}
+        return evidence.of_search(
+            study.space, study.budget, study.proxies(), study.objective, details
+        ), []
     assert isinstance(study.method, AutoScale)
-    return evidence.of_designs(study.method, study.table, study.objective, proposed)
+    return evidence.of_designs(study.method, study.table, study.objective, proposal is not None)
 
 
 def proposals(study: Study, proposal: Proposal) -> list[dict[str, Any]]:

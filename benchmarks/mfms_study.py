@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autoscale_jax.methods import ASHA, CornerProbe, GridSearch, Hyperband, RandomSearch
+from autoscale_jax.methods import ASHA, MFMSBO, CornerProbe, GridSearch, Hyperband, RandomSearch
 from autoscale_jax.methods.mixtures import Sampler
 from autoscale_jax.methods.search import Objective, Search
 from autoscale_jax.methods.space import Space
@@ -43,6 +43,25 @@ def sampler(space: Space) -> Sampler:
     return "logits" if min(space.upper_K) == 1 else "dirichlet"
 
 
+LONG = 2600 * UNIT  # budget of searches with a surrogate
+STEPS = (900, 2000, 4000, 10_000, 14_000, 19_500)  # from which they choose
+PAPER_STEPS = (6000, 12_000, 19_500)
+QUARTERS = (0.25, 0.5, 0.75)
+
+
+def long(space: Space) -> float:
+    """FLOPs of a search with a surrogate: less on the capped simplex, where corners are no end."""
+    return LONG if min(space.upper_K) == 1 else 1600 * UNIT
+
+
+def stepped(space: Space, steps: tuple[int, ...] = STEPS) -> Space:
+    return dataclasses.replace(space, steps=steps)
+
+
+def at_target_size(space: Space) -> Space:
+    return dataclasses.replace(space, sizes=space.sizes[-1:])
+
+
 # A method a line. A setting that changes begins new trajectories, and so does changed code.
 METHODS: dict[str, Callable[[Space, Objective, int], Any]] = {
     "random": lambda space, f, seed: RandomSearch(space, f, BUDGET, seed, sampler(space)),
@@ -52,6 +71,16 @@ METHODS: dict[str, Callable[[Space, Objective, int], Any]] = {
     "hyperband": lambda space, f, seed: Hyperband(space, f, BUDGET, seed, 3, sampler(space)),
     "hyperband full": lambda space, f, seed: Hyperband(  # with the paper's incumbents
         space, f, BUDGET, seed, 3, sampler(space), full_only=True
+    ),
+    "ours": lambda space, f, seed: MFMSBO(stepped(space), f, long(space), seed),
+    "paper": lambda space, f, seed: MFMSBO(
+        stepped(space, PAPER_STEPS), f, LONG, seed, acquisition="paper", curve_at=QUARTERS
+    ),
+    "target size only": lambda space, f, seed: MFMSBO(
+        at_target_size(stepped(space)), f, long(space), seed
+    ),
+    "full fidelity EI": lambda space, f, seed: MFMSBO(
+        at_target_size(stepped(space, (19_500,))), f, 5850 * UNIT, seed
     ),
     "asha": lambda space, f, seed: ASHA(space, f, BUDGET, seed, sampler=sampler(space)),
 }

@@ -91,6 +91,10 @@ class Space:
         tokens = split_tokens(weights, trial.steps * size.step_tokens)
         return RunSpec(tokens, 0, label, size.name)
 
+    def rounded(self, trial: Trial) -> Trial:
+        """The trial that is trained when this one is asked for: its weights on the grid."""
+        return self.trial(self.spec(trial)) if self.grid else trial
+
     def trial(self, spec: RunSpec) -> Trial:
         """What a training tries. Raises `BadInput` for a size or domain that the space lacks."""
         if spec.size not in self.index:

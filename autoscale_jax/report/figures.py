@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from autoscale_jax.report import figure_curves, figure_effects, figure_laws, figure_weights, style
+from autoscale_jax.report import (
+    figure_curves,
+    figure_effects,
+    figure_laws,
+    figure_path,
+    figure_slices,
+    figure_trials,
+    figure_weights,
+    style,
+)
 from autoscale_jax.report.schema import Study
 
 _DRAW: dict[str, Callable[[Study, style.Layout], Figure | None]] = {
@@ -16,6 +25,9 @@ _DRAW: dict[str, Callable[[Study, style.Layout], Figure | None]] = {
     "laws": figure_laws.draw,
     "curves": figure_curves.draw,
     "effects": figure_effects.draw,
+    "trials": figure_trials.draw,
+    "slices": figure_slices.draw,
+    "path": figure_path.draw,
 }
 NAMES = tuple(_DRAW)
 

@@ -183,8 +183,47 @@ class Size(TypedDict):
     step_tokens: int
 
 
+class TrialRow(TypedDict, total=False):
+    """A run of a search, in the order asked for; FLOPs are those that it added to the others'."""
+
+    order: int
+    size: str
+    steps: int
+    flops: Number
+    objective: Number
+    initial: bool
+    status: str
+
+
+Slice = TypedDict(
+    "Slice",
+    {
+        "from": str,
+        "to": str,
+        "share": list[float],
+        "mean": list[float],
+        "low": list[float],
+        "high": list[float],
+    },
+    total=False,
+)
+Slice.__doc__ = """Predicted objective at the target while weight moves between two domains.
+
+`share` is that of the domain `to`.
+"""
+
+
+class PathPoint(TypedDict, total=False):
+    """Predicted objective at the target of what a search recommended after so many FLOPs."""
+
+    flops: Number
+    objective: Number
+    low: Number
+    high: Number
+
+
 class Search(TypedDict, total=False):
-    """What a search over model sizes and steps could try and spent; {} where there was none.
+    """What a search over model sizes and steps could try, and what it tried; {} if there was none.
 
     `sizes` has the target's last; FLOPs are those of the proxies.
     """
@@ -194,6 +233,9 @@ class Search(TypedDict, total=False):
     target_steps: int
     budget_flops: float
     spent_flops: float
+    trials: list[TrialRow]
+    slices: list[Slice]
+    path: list[PathPoint]
 
 
 class RunRow(TypedDict, total=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoscale_jax.report import account, headline, results, words
+from autoscale_jax.report import account, headline, results, search, words
 from autoscale_jax.report.document import (
     Block,
     Cell,
@@ -29,6 +29,7 @@ def build(study: Study, pictures: frozenset[str]) -> Document:
         results.tokens_saved(study),
         results.perplexities(study),
         *((_scale(study, pictures), _laws(study, pictures)) if designed else ()),
+        *(() if designed else (search.section(study, pictures),)),
         _curves(study, pictures),
         *((_effects(study, pictures),) if designed else ()),
         account.cost(study),

@@ -118,11 +118,13 @@ def looks(study: Study) -> dict[str, Look]:
     names += [law["domain"] for law in study["laws"] if "domain" in law]
     for run in study["verification"]:
         names += run.get("loss", {})
-    found = {}
-    for i, name in enumerate(dict.fromkeys(names)):
-        lap = i // len(_DOMAINS) % len(_HATCHES)
-        found[name] = Look(_DOMAINS[i % len(_DOMAINS)], _HATCHES[lap], _DASHES[lap])
-    return found
+    return {name: look(i) for i, name in enumerate(dict.fromkeys(names))}
+
+
+def look(i: int) -> Look:
+    """The look of the i-th of several things that are told apart."""
+    lap = i // len(_DOMAINS) % len(_HATCHES)
+    return Look(_DOMAINS[i % len(_DOMAINS)], _HATCHES[lap], _DASHES[lap])
 
 
 def mixture_look(name: str) -> tuple[str, Any, float]:

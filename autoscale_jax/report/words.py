@@ -75,13 +75,13 @@ def loss(x: float | None) -> str:
     return UNKNOWN if x is None else f"{x:.3f}".replace("-", "−")
 
 
-def scientific(x: float | None) -> str:
-    """Two digits times a power of ten: "3.2×10¹³"."""
+def scientific(x: float | None, digits: int = 1) -> str:
+    """A number times a power of ten, by default with two digits: "3.2×10¹³"."""
     if x is None:
         return UNKNOWN
     if x == 0 or 0.01 <= abs(x) < 1e4:
         return f"{x:.3g}".replace("-", "−")
-    mantissa, _, exponent = f"{x:.1e}".partition("e")
+    mantissa, _, exponent = f"{x:.{digits}e}".partition("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{mantissa}×10{raised}".replace("-", "−")
 
