@@ -12,7 +12,7 @@ from autoscale_jax import config as configs
 from autoscale_jax import verify
 from autoscale_jax.data import GRID, Corpus, check_supply, supply
 from autoscale_jax.fit.objective import eval_weights_of, objective_value
-from autoscale_jax.methods import DDO, AutoScale, Method
+from autoscale_jax.methods import DDO, MFMSBO, AutoScale, Method
 from autoscale_jax.methods.space import Size, Space
 from autoscale_jax.models import flops_per_token, num_parameters
 from autoscale_jax.runs import RunTable
@@ -67,8 +67,6 @@ class Study:
         )
 
     def _search(self, space: Space) -> Method:
-        from autoscale_jax.methods.mfms_bo import MFMSBO
-
         search = self.config.search
         return MFMSBO(
             space,
@@ -77,6 +75,8 @@ class Study:
             seed=self.config.seed,
             batch=search.batch,
             acquisition=search.acquisition,
+            log=self.config.study.objective == "mean_perplexity",
+            references={"uniform": self.uniform, "natural": self.natural},
         )
 
     @property

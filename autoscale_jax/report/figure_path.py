@@ -47,7 +47,7 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     _marks(ax, trained, flops, _LABEL / (height - 1.1))
     _flops_axis(ax, flops)
     ax.set_ylabel(f"{words.objective_axis(study['objective'])} at the target")
-    ax.set_title("predicted for what was recommended, with its 90% band", color=_COLOUR, pad=6)
+    ax.set_title("predicted, with its 90% band", color=_COLOUR, pad=6)
     return figure
 
 

@@ -12,25 +12,28 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from autoscale_jax.report import words
 from autoscale_jax.report.schema import Study, TrialRow
 from autoscale_jax.report.search import known_sizes
 from autoscale_jax.report.style import FAINT, GRID, INK, Layout, token_axis
 
+RGBA = tuple[float, float, float, float]
+
 _BAD = "#a61b1b"
 # Diameters of the dots, in points.
-_LEAST, _MOST, _NUMBERED = 4.0, 26.0, 10.0
+_LEAST, _MOST = 5.0, 25.0
+_DIGIT = 4.2  # the width of one in a dot
 # Dots of one size and number of steps share a disc, of which they fill so much.
-_PACKED = 0.7
+_PACKED = 0.6
 _GOLDEN = math.pi * (3 - math.sqrt(5))
 # The share of the axes beyond the outermost sizes and steps, at each end.
 _MARGIN = 0.16
 
 
 def draw(study: Study, layout: Layout) -> Figure | None:
-    """One dot a run, its area the FLOPs that it added; None before the first run."""
+    """One dot a run, larger for more FLOPs; None before the first run."""
     search = study["search"]
     parameters = {size["name"]: float(size["parameters"]) for size in known_sizes(search)}
     rows = [
@@ -46,22 +49,15 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     steps = [row["steps"] for row in rows]
     target = search.get("target_steps")
     columns = sorted({*steps, *([target] if target else [])})
-    room = min(_room(columns, width - 1.3), _room(list(parameters.values()), height - 1.7))
+    room = min(_room(steps, width - 1.3), _room(list(parameters.values()), height - 1.7))
     ramp = matplotlib.colormaps["viridis"].resampled(24)
-    colours = ListedColormap([ramp(0.93 * (1 - i / 23)) for i in range(24)])
+    colours = ListedColormap([ramp(0.86 * (1 - i / 23)) for i in range(24)])
     _dots(ax, rows, parameters, room, colours)
     _axes(ax, columns, parameters)
     if target:
         large = max(parameters.values())
-        ax.plot(target, large, marker="+", markersize=2 * room, color=FAINT, zorder=1)
-        ax.annotate(
-            "target",
-            (target, large),
-            (room * 0.3, room * 1.02),
-            textcoords="offset points",
-            color=FAINT,
-            fontsize=8.5,
-        )
+        ax.plot(target, large, marker="+", markersize=22, color=FAINT, zorder=1)
+        ax.annotate("target", (target, large), (3, 12), textcoords="offset points", color=FAINT)
     _legend(figure, rows, target is not None, layout)
     if len(rows) > 1:
         _order(figure, ax, rows, colours)
@@ -72,6 +68,7 @@ def _order(figure: Figure, ax: Axes, rows: list[TrialRow], colours: Colormap) ->
     shades = ScalarMappable(_norm(rows), colours)
     bar = figure.colorbar(shades, ax=ax, location="bottom", aspect=36, pad=0.02, shrink=0.8)
     bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.solids.set_edgecolor("face")  # type: ignore[union-attr]  # no seams between the colours
     bar.ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     bar.set_label("order in which the runs were asked for", fontsize=8.5)
 
@@ -100,8 +97,9 @@ def _dots(
         cells.setdefault((row["size"], row["steps"]), []).append(row)
     area = _area(list(cells.values()), room)
     norm = _norm(rows)
+    least = _DIGIT * len(str(max(row.get("order", 1) for row in rows))) + 3
     for (size, steps), inside in cells.items():
-        across = [max(_LEAST, math.sqrt(area * _cost(row))) for row in inside]
+        across = [max(_LEAST, math.sqrt(area * _weight(row))) for row in inside]
         pace = max(math.sqrt(sum(d * d for d in across) / len(across)), 0.75 * max(across)) / 1.7
         pace = min(pace, max(0.0, room - max(across) / 2) / math.sqrt(len(inside)))
         for i, (row, diameter) in enumerate(zip(inside, across, strict=True)):
@@ -109,40 +107,51 @@ def _dots(
             x, y = away * math.cos(_GOLDEN * i), away * math.sin(_GOLDEN * i)
             shift = ScaledTranslation(x / 72, y / 72, ax.figure.dpi_scale_trans)
             shade = norm(row.get("order", 1))
-            bad = row.get("status", "ok") != "ok"
-            ax.plot(
-                [steps],
-                [parameters[size]],
-                marker="X" if bad else "s" if row.get("initial") else "o",
-                markersize=diameter * (0.9 if row.get("initial") else 1),
-                color=_BAD if bad else colours(shade),
-                markeredgecolor="white",
-                markeredgewidth=0.7,
-                linestyle="none",
-                transform=ax.transData + shift,
-                clip_on=False,
-            )
-            if diameter >= _NUMBERED and "order" in row:
-                ax.text(
-                    steps,
-                    parameters[size],
-                    str(row["order"]),
-                    transform=ax.transData + shift,
-                    ha="center",
-                    va="center",
-                    fontsize=6.5,
-                    color="white" if bad or shade > 0.4 else INK,
-                )
+            place = (steps, parameters[size], ax.transData + shift)
+            ink = "white" if shade > 0.4 else INK
+            _dot(ax, row, diameter, least, place, colours(shade), ink)
 
 
-def _cost(row: TrialRow) -> float:
-    return row.get("flops") or 0.0
+def _dot(
+    ax: Axes,
+    row: TrialRow,
+    diameter: float,
+    least: float,
+    place: tuple[float, float, Transform],
+    colour: RGBA,
+    ink: str,
+) -> None:
+    """A run's mark, numbered from `least` on, where any number fits."""
+    x, y, transform = place
+    bad, initial = row.get("status", "ok") != "ok", row.get("initial", False)
+    ax.plot(
+        [x],
+        [y],
+        marker="X" if bad else "s" if initial else "o",
+        markersize=diameter * (0.9 if initial else 1),
+        color=_BAD if bad else colour,
+        markeredgecolor="white",
+        markeredgewidth=0.7,
+        linestyle="none",
+        transform=transform,
+        clip_on=False,
+    )
+    if not bad and diameter >= least:
+        number = str(row.get("order", ""))
+        ax.text(
+            x, y, number, transform=transform, color=ink, ha="center", va="center", fontsize=6.5
+        )
+
+
+def _weight(row: TrialRow) -> float:
+    """What a dot's area stands for: FLOPs, whose root tells a thousandth part from nothing."""
+    return math.sqrt(row.get("flops") or 0.0)
 
 
 def _area(cells: list[list[TrialRow]], room: float) -> float:
-    """Square points a FLOP, such that no dot is larger than the most and all cells hold theirs."""
-    most = max(_cost(row) for cell in cells for row in cell)
-    fullest = max(sum(map(_cost, cell)) for cell in cells)
+    """Square points a weight: no dot is larger than the most, and every cell holds its own."""
+    most = max(_weight(row) for cell in cells for row in cell)
+    fullest = max(sum(map(_weight, cell)) for cell in cells)
     if not most:
         return 0.0
     return min(_MOST**2 / most, _PACKED * (2 * room) ** 2 / fullest)
@@ -173,8 +182,9 @@ def _widened(values: list[float] | list[int]) -> tuple[float, float]:
 
 def _legend(figure: Figure, rows: list[TrialRow], target: bool, layout: Layout) -> None:
     """What the shapes mean, as far as the picture has them."""
-    kinds = [("o", "#5b6672", "chosen by what earlier runs taught", 7)]
+    kinds = [("o", "#5b6672", "run", 7)]
     if any(row.get("initial") for row in rows):
+        kinds = [("o", "#5b6672", "chosen by what earlier runs taught", 7)]
         kinds.append(("s", "#5b6672", "initial design", 6))
     if any(row.get("status", "ok") != "ok" for row in rows):
         kinds.append(("X", _BAD, "without a result", 7))

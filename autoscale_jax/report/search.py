@@ -9,12 +9,12 @@ from autoscale_jax.report.schema import Search, Size, Study
 _TITLE = "The search"
 _TRIALS = (
     "How to read it: a dot is one run, of the model size at its left and the training steps "
-    "below; the larger its area, the more FLOPs it added, which for a run that continues a "
-    "shorter one is the difference alone (the smallest dots are drawn larger than they are). "
-    "Runs of the same size and steps, of different mixtures, lie around their place in a spiral; "
-    "their colour darkens, and the number rises, in the order in which they were asked for. A "
-    "search that learns from cheap runs starts at the lower left and goes to the upper right only "
-    "where they cannot tell it more."
+    "below. A hundred times the FLOPs make a dot ten times as large in area; a run that continues "
+    "a shorter one counts the difference alone. Runs of the same size and steps, of different "
+    "mixtures, lie around their place in a spiral; their colour darkens in the order in which "
+    "they were asked for, and the number tells it where there is room for one. A search that "
+    "learns from cheap runs starts at the lower left and goes to the upper right only where they "
+    "cannot tell it more."
 )
 _SLICES = (
     "How to read it: what the search's surrogate, the model fitted to all its runs, expects of a "
