@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from mfms_study import columns_of, simulator, space_of
 
+from autoscale_jax.fit.gp_transfer import fit_surrogate, inputs, posterior
+from autoscale_jax.fit.precision import scope
 from autoscale_jax.methods.mixtures import draws
 from autoscale_jax.methods.space import Observations, Space
 
@@ -35,8 +37,21 @@ def linear(space: Space, observed: Observations, query: Observations) -> np.ndar
     return mean + features(query) @ beta_F
 
 
+def process(space: Space, observed: Observations, query: Observations) -> np.ndarray:
+    """The surrogate of MFMS-BO."""
+    fitted = fit_surrogate(inputs_of(space, observed), observed.objective_R)
+    with scope():
+        return np.asarray(posterior(fitted, inputs_of(space, query))[0])
+
+
+def inputs_of(space: Space, of: Observations) -> np.ndarray:
+    parameters_R = np.array([size.parameters for size in space.sizes])[of.size_R]
+    target = (space.target.parameters, float(space.target_steps))
+    return np.asarray(inputs(of.weights_RxK, parameters_R, of.steps_R, target))
+
+
 # A surrogate a line.
-SURROGATES: dict[str, FitPredict] = {"linear": linear}
+SURROGATES: dict[str, FitPredict] = {"linear": linear, "process": process}
 
 
 def at_size(space: Space, size: str, weights_QxK: np.ndarray, metric: str) -> Observations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,12 +28,16 @@ SLICE = 101  # points of a slice through the surrogate
 class MFMSBO:
     """Asks for the runs that teach most about the target per FLOP, and proposes the best mixture.
 
-    budget: FLOPs that all runs may cost together. batch: runs asked for at once, each as if those
-    before it had ended as predicted. acquisition: "value" is the knowledge gradient of the target
-    over cost, with a share of the FLOPs kept for precise runs, among which it recommends; "paper"
-    is the paper's expected improvement over cost. curve_at: shares of a run at which its curve
-    counts as an observation too. tolerance: ends the search when no mixture is expected to gain
-    more than this share of the objectives' spread. references: mixtures to compare with, by name.
+    budget: FLOPs that all runs may cost together.
+    batch: runs asked for at once, each as if those before it had ended as predicted.
+    acquisition: "value" is the knowledge gradient of the target over cost, with a share of the
+        FLOPs kept for precise runs, among which it recommends; "paper" is the paper's expected
+        improvement over cost.
+    curve_at: shares of a run at which its curve counts as an observation too.
+    log: the surrogate is of the objective's log, as perplexities need.
+    tolerance: no mixture being expected to gain more than this share of the objectives' spread
+        ends the search.
+    references: mixtures to compare the proposal with, by name.
 
     Raises `BadInput` for a budget below the cheapest run's cost.
     """
@@ -44,6 +49,7 @@ class MFMSBO:
     batch: int = 1
     acquisition: Acquisition = "value"
     curve_at: tuple[float, ...] = (0.25,)
+    log: bool = False
     tolerance: float = 1e-5
     references: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     _walks: dict[str, Walk] = dataclasses.field(
@@ -80,24 +86,27 @@ class MFMSBO:
         known = {name: np.array([w[n] for n in names]) for name, w in self.references.items()}
         drawn = _Drawn(self, walk.surrogate, best_K, walk.tried(), list(known.values()))
         low_K, high_K = drawn.interval()
-        mean, sd = drawn.mean[0], drawn.sd[0]
+        mean, sd, raw = drawn.mean[0], drawn.sd[0], self._raw
         return Proposal(
             method=f"MFMS-BO, acquisition {self.acquisition}",
             tokens=tokens,
             weights=dict(zip(names, best_K.tolist(), strict=True)),
             low=dict(zip(names, low_K.tolist(), strict=True)),
             high=dict(zip(names, high_K.tolist(), strict=True)),
-            predicted_objective=float(mean),
-            predicted_low=float(mean - Z90 * sd),
-            predicted_high=float(mean + Z90 * sd),
+            predicted_objective=raw(mean),
+            predicted_low=raw(mean - Z90 * sd),
+            predicted_high=raw(mean + Z90 * sd),
             p_beats={name: drawn.p_beats(1 + i) for i, name in enumerate(known)},
             details={
                 "candidates": {
-                    name: {"weights": dict(w), "predicted_objective": float(drawn.mean[1 + i])}
+                    name: {"weights": dict(w), "predicted_objective": raw(drawn.mean[1 + i])}
                     for i, (name, w) in enumerate(self.references.items())
                 },
                 "slices": self._slices(walk.surrogate, best_K),
-                "path": [_plain(point.flops, point.mean, point.sd) for point in walk.path],
+                "path": [
+                    {"flops": point.flops} | self._band(point.mean, point.sd, "objective")
+                    for point in walk.path
+                ],
             },
         )
 
@@ -107,7 +116,7 @@ class MFMSBO:
         if walk is None or any(table.find(run.spec) is not run for run in walk.runs):
             walk = self._walks["last"] = Walk(
                 Settings(
-                    self.space, self.objective, self.budget, self.seed, self.batch,
+                    self.space, self._value, self.budget, self.seed, self.batch,
                     self.acquisition, self.curve_at, self.tolerance,
                 )
             )  # fmt: skip
@@ -117,6 +126,22 @@ class MFMSBO:
                 break
             walk.tell(runs)
         return walk
+
+    def _value(self, loss: Mapping[str, float]) -> float:
+        """What the surrogate is of; NaN where a log has none."""
+        value = self.objective(loss)
+        if not self.log:
+            return value
+        return math.log(value) if value > 0 else math.nan
+
+    def _raw(self, value: Any) -> Any:
+        """An objective from a value of the surrogate."""
+        return np.exp(value).tolist() if self.log else np.asarray(value).tolist()
+
+    def _band(self, mean: Any, sd: Any, name: str) -> dict[str, Any]:
+        """Median, called `name`, and 90% interval of the objective."""
+        low, high = mean - Z90 * sd, mean + Z90 * sd
+        return {name: self._raw(mean), "low": self._raw(low), "high": self._raw(high)}
 
     def _slices(self, surrogate: Surrogate, best_K: np.ndarray) -> list[dict[str, Any]]:
         """The surrogate at the target, from all that is allowed of one domain to all of another:
@@ -133,10 +158,8 @@ class MFMSBO:
                     "from": self.space.domains[order[0]],
                     "to": self.space.domains[other],
                     "share": share_S.tolist(),
-                    "mean": mean_S.tolist(),
-                    "low": (mean_S - Z90 * sd_S).tolist(),
-                    "high": (mean_S + Z90 * sd_S).tolist(),
                 }
+                | self._band(mean_S, sd_S, "mean")
             )
         return found
 
@@ -192,7 +215,3 @@ def _at_target(surrogate: Surrogate, weights_QxK: np.ndarray) -> tuple[np.ndarra
     with scope():
         mean_Q, sd_Q = posterior(surrogate, jnp.asarray(x_QxD))
         return np.asarray(mean_Q), np.asarray(sd_Q)
-
-
-def _plain(flops: float, mean: float, sd: float) -> dict[str, float]:
-    return {"flops": flops, "objective": mean, "low": mean - Z90 * sd, "high": mean + Z90 * sd}
