@@ -127,7 +127,7 @@ def test_pictures_name_what_they_show(written: Path) -> None:
     # the dear ones are large enough for their numbers, and stand in order of asking
     numbers = [int(n) for n in re.findall(r"(?<!\S)\d+(?!\S)", drawn["trials"])]
     assert {row["order"] for row in _trials() if row["size"] == "124M"} & set(numbers)
-    assert "b64 → code" in drawn["slices"] and "share of headers" in drawn["slices"]
+    assert "b64 → code" in drawn["slices"] and "that may move, on headers" in drawn["slices"]
     for mixture in ("predicted", "uniform", "natural"):
         assert f"{mixture} trained" in drawn["path"]
 

@@ -67,7 +67,7 @@ def _slice(ax: Axes, one: Slice, objective: Objective) -> None:
     title = f"{words.short(start, 20)} → {words.short(end, 20)}"
     ax.set_title(title, color=INK, fontweight="bold", pad=5)
     ax.set_xlim(share[0], share[-1])
-    ax.set_xlabel(f"share of {words.short(end, 24)}")
+    ax.set_xlabel(f"of the weight that may move, on {words.short(end, 16)}")
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: words.percent(x, 0)))
     ax.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))

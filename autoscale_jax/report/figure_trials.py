@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
@@ -17,16 +19,17 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from autoscale_jax.report import words
 from autoscale_jax.report.schema import Study, TrialRow
 from autoscale_jax.report.search import known_sizes
-from autoscale_jax.report.style import FAINT, GRID, INK, Layout, token_axis
+from autoscale_jax.report.style import FAINT, GRID, INK, Layout, round_tokens, token_axis
 
 RGBA = tuple[float, float, float, float]
 
 _BAD = "#a61b1b"
 # Diameters of the dots, in points.
 _LEAST, _MOST = 5.0, 25.0
+_TICKS = 6
 _DIGIT = 4.2  # the width of one in a dot
-# Dots of one size and number of steps share a disc, of which they fill so much.
-_PACKED = 0.6
+# Dots of one size and number of steps share a square, of which they fill so much.
+_PACKED = 0.45
 _GOLDEN = math.pi * (3 - math.sqrt(5))
 # The share of the axes beyond the outermost sizes and steps, at each end.
 _MARGIN = 0.16
@@ -52,7 +55,6 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     room = min(_room(steps, width - 1.3), _room(list(parameters.values()), height - 1.7))
     ramp = matplotlib.colormaps["viridis"].resampled(24)
     colours = ListedColormap([ramp(0.86 * (1 - i / 23)) for i in range(24)])
-    _dots(ax, rows, parameters, room, colours)
     _axes(ax, columns, parameters)
     if target:
         large = max(parameters.values())
@@ -61,6 +63,7 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     _legend(figure, rows, target is not None, layout)
     if len(rows) > 1:
         _order(figure, ax, rows, colours)
+    _dots(ax, rows, parameters, room, colours)
     return figure
 
 
@@ -79,49 +82,61 @@ def _norm(rows: list[TrialRow]) -> Normalize:
 
 
 def _room(values: list[float] | list[int], inches: float) -> float:
-    """Half the least distance of neighbours on a log axis so long, in points."""
+    """Half the usual distance of neighbours on a log axis so long, in points; the least that dots
+    need where steps are no grid and hardly any share their place."""
     logs = sorted({math.log(v) for v in values})
     across = 72 * inches * (1 - 2 * _MARGIN)
     if len(logs) == 1:
         return across / 4
-    nearest = min(b - a for a, b in itertools.pairwise(logs))
-    return max(_MOST / 4, across * nearest / (logs[-1] - logs[0]) / 2)
+    apart = statistics.median(b - a for a, b in itertools.pairwise(logs))
+    return max(_MOST / 2, across * apart / (logs[-1] - logs[0]) / 2)
 
 
 def _dots(
     ax: Axes, rows: list[TrialRow], parameters: dict[str, float], room: float, colours: Colormap
 ) -> None:
-    """The runs of one size and number of steps as a spiral around it, the first in the middle."""
-    cells: dict[tuple[str, int], list[TrialRow]] = {}
-    for row in rows:
-        cells.setdefault((row["size"], row["steps"]), []).append(row)
-    area = _area(list(cells.values()), room)
-    norm = _norm(rows)
+    """The runs' marks, each as near to its place as those before it leave room."""
+    area, norm = _area(rows, room), _norm(rows)
+    across = np.array([max(_LEAST, math.sqrt(area * _weight(row))) for row in rows])
+    at_Rx2 = np.array([(row["steps"], parameters[row["size"]]) for row in rows], float)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # lays the axes out
+    shown_Rx2 = ax.transData.transform(at_Rx2) * 72 / ax.figure.dpi
+    shift_Rx2 = _apart(shown_Rx2, across) - shown_Rx2
     least = _DIGIT * len(str(max(row.get("order", 1) for row in rows))) + 3
-    for (size, steps), inside in cells.items():
-        across = [max(_LEAST, math.sqrt(area * _weight(row))) for row in inside]
-        pace = max(math.sqrt(sum(d * d for d in across) / len(across)), 0.75 * max(across)) / 1.7
-        pace = min(pace, max(0.0, room - max(across) / 2) / math.sqrt(len(inside)))
-        for i, (row, diameter) in enumerate(zip(inside, across, strict=True)):
-            away = pace * math.sqrt(i + 0.5) if len(inside) > 1 else 0.0
-            x, y = away * math.cos(_GOLDEN * i), away * math.sin(_GOLDEN * i)
-            shift = ScaledTranslation(x / 72, y / 72, ax.figure.dpi_scale_trans)
-            shade = norm(row.get("order", 1))
-            place = (steps, parameters[size], ax.transData + shift)
-            ink = "white" if shade > 0.4 else INK
-            _dot(ax, row, diameter, least, place, colours(shade), ink)
+    for row, diameter, at, shift in zip(rows, across, at_Rx2, shift_Rx2, strict=True):
+        right, up = (shift / 72).tolist()
+        move = ScaledTranslation(right, up, ax.figure.dpi_scale_trans)
+        shade = norm(row.get("order", 1))
+        number = str(row.get("order", "")) if diameter >= least else ""
+        ink = "white" if shade > 0.4 else INK
+        _dot(ax, row, diameter, (*at, ax.transData + move), colours(shade), (number, ink))
+
+
+def _apart(wanted_Rx2: np.ndarray, across_R: np.ndarray) -> np.ndarray:
+    """Places of discs of such diameters, one after the other as near to the wanted ones as can be
+    without overlap."""
+    placed_Rx2 = wanted_Rx2.copy()
+    spot_S = np.arange(4 * len(wanted_Rx2) + 1)
+    around_Sx2 = np.sqrt(spot_S)[:, None] * np.stack(
+        [np.cos(_GOLDEN * spot_S), np.sin(_GOLDEN * spot_S)], 1
+    )
+    for i in range(1, len(wanted_Rx2)):
+        tried_Sx2 = wanted_Rx2[i] + 0.3 * across_R[i] * around_Sx2
+        far_SxR = np.linalg.norm(tried_Sx2[:, None] - placed_Rx2[:i], axis=-1)
+        free_S = (far_SxR >= (across_R[i] + across_R[:i]) / 2).all(1)
+        placed_Rx2[i] = tried_Sx2[int(np.argmax(free_S))]
+    return placed_Rx2
 
 
 def _dot(
     ax: Axes,
     row: TrialRow,
     diameter: float,
-    least: float,
     place: tuple[float, float, Transform],
     colour: RGBA,
-    ink: str,
+    label: tuple[str, str],
 ) -> None:
-    """A run's mark, numbered from `least` on, where any number fits."""
+    """A run's mark, and the label's text in its ink."""
     x, y, transform = place
     bad, initial = row.get("status", "ok") != "ok", row.get("initial", False)
     ax.plot(
@@ -136,11 +151,9 @@ def _dot(
         transform=transform,
         clip_on=False,
     )
-    if not bad and diameter >= least:
-        number = str(row.get("order", ""))
-        ax.text(
-            x, y, number, transform=transform, color=ink, ha="center", va="center", fontsize=6.5
-        )
+    if not bad:
+        text, ink = label
+        ax.text(x, y, text, transform=transform, color=ink, ha="center", va="center", fontsize=6.5)
 
 
 def _weight(row: TrialRow) -> float:
@@ -148,17 +161,19 @@ def _weight(row: TrialRow) -> float:
     return math.sqrt(row.get("flops") or 0.0)
 
 
-def _area(cells: list[list[TrialRow]], room: float) -> float:
-    """Square points a weight: no dot is larger than the most, and every cell holds its own."""
-    most = max(_weight(row) for cell in cells for row in cell)
-    fullest = max(sum(map(_weight, cell)) for cell in cells)
-    if not most:
-        return 0.0
-    return min(_MOST**2 / most, _PACKED * (2 * room) ** 2 / fullest)
+def _area(rows: list[TrialRow], room: float) -> float:
+    """Square points a weight: no dot is larger than the most, and every place holds its dots."""
+    cells: dict[tuple[str, int], float] = {}
+    for row in rows:
+        place = row["size"], row["steps"]
+        cells[place] = cells.get(place, 0.0) + _weight(row)
+    most = max(map(_weight, rows))
+    return min(_MOST**2 / most, _PACKED * (2 * room) ** 2 / max(cells.values())) if most else 0.0
 
 
 def _axes(ax: Axes, columns: list[int], parameters: dict[str, float]) -> None:
-    token_axis(ax, columns, most=6)
+    even = len(columns) > _TICKS
+    token_axis(ax, round_tokens(columns[0], columns[-1], _TICKS) if even else columns, _TICKS)
     ax.set_yscale("log")
     names = [
         name if name == words.tokens(n) else f"{words.short(name, 12)}\n{words.tokens(n)}"

@@ -209,7 +209,7 @@ Slice = TypedDict(
 )
 Slice.__doc__ = """Predicted objective at the target while weight moves between two domains.
 
-`share` is that of the domain `to`.
+`share` is what the domain `to` has of the weight that may move, `from` having the rest.
 """
 
 

@@ -11,16 +11,16 @@ _TRIALS = (
     "How to read it: a dot is one run, of the model size at its left and the training steps "
     "below. A hundred times the FLOPs make a dot ten times as large in area; a run that continues "
     "a shorter one counts the difference alone. Runs of the same size and steps, of different "
-    "mixtures, lie around their place in a spiral; their colour darkens in the order in which "
-    "they were asked for, and the number tells it where there is room for one. A search that "
-    "learns from cheap runs starts at the lower left and goes to the upper right only where they "
-    "cannot tell it more."
+    "mixtures, would cover one another: the later one is moved aside. Colours darken in the order "
+    "in which the runs were asked for, and a number tells it where there is room for one. A "
+    "search that learns from cheap runs starts at the lower left and goes to the upper right only "
+    "where they cannot tell it more."
 )
 _SLICES = (
     "How to read it: what the search's surrogate, the model fitted to all its runs, expects of a "
-    "training at the target. Along a picture all the weight that may move goes from the first "
-    "domain to the second. The band holds the truth in nine of ten cases if the surrogate is "
-    "right; where it is wide, no run has told much about such mixtures."
+    "training at the target. Along a picture all the weight that floors and caps let move goes "
+    "from the first domain to the second. The band holds the truth in nine of ten cases if the "
+    "surrogate is right; where it is wide, no run has told much about such mixtures."
 )
 _PATH = (
     "How to read it: after each step of the search, what the surrogate of that moment expected of "
