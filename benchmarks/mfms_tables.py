@@ -176,7 +176,10 @@ class Study:
         return rows
 
     def curves(self) -> Rows:
-        """Mean, median, 10% and 90% of the true value over seeds, at 60 costs from 1 unit on."""
+        """Mean, median, 10% and 90% of the true value over seeds, at 60 costs from 1 unit on.
+
+        `end` is the cost at which the longest search ended; behind it nothing changes.
+        """
         units_U = np.geomspace(1, max(AFTER) * FULL, 60)
         rows: Rows = []
         for (method, metric, domain), found in self._found.items():
@@ -186,6 +189,7 @@ class Study:
             low_U, middle_U, high_U = np.percentile(value_SxU, [10, 50, 90], axis=0)
             row: dict[str, Any] = {"method": method, "metric": metric, "domain": domain}
             row |= {"units": units_U[seen_U].tolist(), "mean": value_SxU.mean(0).tolist()}
+            row |= {"optimum": optimum(metric, domain), "end": max(one.units[-1] for one in found)}
             row |= {"low": low_U.tolist(), "median": middle_U.tolist(), "high": high_U.tolist()}
             rows.append(row)
         return rows

@@ -120,6 +120,8 @@ def test_tables_of_a_small_study():
     assert float(study.against("whole", 20)[1]["random"].split(" ")[0]) > 5
     assert [row["stack_exchange"] for row in study.gaps("whole")] == ["0.00", "1.00"]
     assert len(study.regrets("whole")) == 4 and len(study.curves()) == 4
+    for curve in study.curves():
+        assert curve["optimum"] <= min(curve["low"]) + 1e-6 and curve["end"] <= 80 * FULL + 1e-6
     (level,) = [row for row in study.levels("whole") if row["metric"] == "mean_loss"]
     values = [float(v) for v in list(level.values())[1:]]
     assert values == sorted(values, reverse=True)  # 20, 40, 80 random runs, corner, optimum
