@@ -46,7 +46,8 @@ setup(
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],  # also to plan for TPUs without having any
         "baselines": ["lightgbm"],
-        "peers": ["datasets>=5", "torch==2.13.0"],  # benchmarks/data_speed.py
+        # benchmarks: data_speed.py, mfms_peers.py
+        "peers": ["botorch>=0.18", "datasets>=5", "optuna>=5", "torch==2.13.0"],
         "parity": ["torch==2.13.0", "transformers>=5"],  # tests/test_parity.py
     },
 )

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -84,6 +85,18 @@ METHODS: dict[str, Callable[[Space, Objective, int], Any]] = {
     ),
     "asha": lambda space, f, seed: ASHA(space, f, BUDGET, seed, sampler=sampler(space)),
 }
+
+
+def peer(name: str) -> Any:
+    """A search of another library, which takes long to import."""
+    return getattr(importlib.import_module("mfms_peers"), name)
+
+
+if importlib.util.find_spec("optuna"):
+    METHODS["optuna"] = lambda space, f, seed: peer("OptunaHyperband")(space, f, BUDGET, seed)
+if importlib.util.find_spec("botorch"):
+    METHODS["botorch"] = lambda space, f, seed: peer("BoTorchGradient")(space, f, 600 * UNIT, seed)
+SLOW = ("botorch",)  # minutes a trajectory: computed only where named
 
 
 class Task(NamedTuple):
@@ -217,7 +230,7 @@ def sources(module: str) -> dict[str, str]:
             node.value.value = None
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             path = node.module.removeprefix("autoscale_jax.")
-            if path.startswith(("methods.", "fit.gp", "fit.acquisition")):
+            if path.startswith(("methods.", "fit.gp", "fit.acquisition", "mfms_botorch")):
                 found |= sources(node.module)
     return found | {module: hashlib.sha256(ast.dump(tree).encode()).hexdigest()}
 
