@@ -107,7 +107,7 @@ def draw(curves: list[Curve], methods: list[str], layout: style.Layout) -> Figur
         ax.set_title(metric.replace("_", " "), fontweight="bold", pad=3)
         ax.tick_params(labelbottom=i + columns >= len(metrics))
     figure.supxlabel("cost in units of 100 steps of the largest model (log scale)", fontsize=9)
-    figure.supylabel("true regret at the target (log scale)", fontsize=9)
+    figure.supylabel("true regret (log scale)", fontsize=9)
     handles = [Line2D([], [], **look(method, methods)) for method in methods]
     figure.legend(handles, methods, loc="outside upper left", ncols=int(across / 2))
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 
 from matplotlib.axes import Axes
@@ -33,17 +34,17 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     width, height = (8.2, 4.0) if layout.wide else (layout.width, 3.7)
     figure = Figure(figsize=(width, height), layout="constrained")
     ax = figure.subplots()
+    trained = _trained(study)
+    _limits(ax, path[len(path) // 3 :], [y for ys in trained.values() for y in ys])
+    bottom, top = ax.get_ylim()
+    path = list(itertools.dropwhile(lambda p: not bottom <= _value(p, "objective") <= top, path))
     flops = [_flops(p) for p in path]
-    mean = [_value(p, "objective") for p in path]
+    low, mean, high = ([_value(p, key) for p in path] for key in ("low", "objective", "high"))
     ax.step(flops, mean, where="post", color=_COLOUR, linewidth=2)
     ax.plot(flops[-1], mean[-1], marker="o", markersize=5, color=_COLOUR)
-    low, high = ([_value(p, end) for p in path] for end in ("low", "high"))
     ax.fill_between(flops, low, high, step="post", color=_COLOUR, alpha=0.18, linewidth=0)
     for edge in (low, high):
         ax.step(flops, edge, where="post", color=_COLOUR, linewidth=0.6, alpha=0.6)
-    trained = _trained(study)
-    values = [y for ys in trained.values() for y in ys]
-    _limits(ax, [*mean, *values, *low[len(low) // 3 :], *high[len(high) // 3 :]])
     _marks(ax, trained, flops, _LABEL / (height - 1.1))
     _flops_axis(ax, flops)
     ax.set_ylabel(f"{words.objective_axis(study['objective'])} at the target")
@@ -70,8 +71,9 @@ def _trained(study: Study) -> dict[str, list[float]]:
     return found
 
 
-def _limits(ax: Axes, shown: list[float]) -> None:
-    """The first, wide bands may leave the picture."""
+def _limits(ax: Axes, path: list[PathPoint], trained: list[float]) -> None:
+    """Those of the later part of a path: what was predicted from next to nothing may be far off."""
+    shown = [_value(p, key) for p in path for key in ("low", "objective", "high")] + trained
     pad = 0.06 * (max(shown) - min(shown)) or 0.01 * abs(max(shown)) or 1.0
     ax.set_ylim(min(shown) - pad, max(shown) + pad)
     ax.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))

@@ -49,18 +49,16 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     width, height = (8.2, 4.9) if layout.wide else (layout.width, 4.9)
     figure = Figure(figsize=(width, height), layout="constrained")
     ax = figure.subplots()
-    steps = [row["steps"] for row in rows]
-    target = search.get("target_steps")
-    columns = sorted({*steps, *([target] if target else [])})
+    steps = sorted({row["steps"] for row in rows})
     room = min(_room(steps, width - 1.3), _room(list(parameters.values()), height - 1.7))
     ramp = matplotlib.colormaps["viridis"].resampled(24)
     colours = ListedColormap([ramp(0.86 * (1 - i / 23)) for i in range(24)])
-    _axes(ax, columns, parameters)
+    _axes(ax, steps, parameters)
+    target = search.get("target_steps")
     if target:
-        large = max(parameters.values())
-        ax.plot(target, large, marker="+", markersize=22, color=FAINT, zorder=1)
-        ax.annotate("target", (target, large), (3, 12), textcoords="offset points", color=FAINT)
-    _legend(figure, rows, target is not None, layout)
+        _target(ax, target, max(parameters.values()))
+    ax.set_xlim(*_widened([*steps, *([target] if target else [])]))
+    _legend(figure, rows, layout)
     if len(rows) > 1:
         _order(figure, ax, rows, colours)
     _dots(ax, rows, parameters, room, colours)
@@ -89,7 +87,7 @@ def _room(values: list[float] | list[int], inches: float) -> float:
     if len(logs) == 1:
         return across / 4
     apart = statistics.median(b - a for a, b in itertools.pairwise(logs))
-    return max(_MOST / 2, across * apart / (logs[-1] - logs[0]) / 2)
+    return max(0.75 * _MOST, across * apart / (logs[-1] - logs[0]) / 2)
 
 
 def _dots(
@@ -171,9 +169,17 @@ def _area(rows: list[TrialRow], room: float) -> float:
     return min(_MOST**2 / most, _PACKED * (2 * room) ** 2 / max(cells.values())) if most else 0.0
 
 
-def _axes(ax: Axes, columns: list[int], parameters: dict[str, float]) -> None:
-    even = len(columns) > _TICKS
-    token_axis(ax, round_tokens(columns[0], columns[-1], _TICKS) if even else columns, _TICKS)
+def _target(ax: Axes, steps: int, parameters: float) -> None:
+    ax.plot(steps, parameters, marker="+", markersize=22, color=FAINT, zorder=1)
+    text = f"target: {words.tokens(steps)}"
+    ax.annotate(
+        text, (steps, parameters), (0, 13), textcoords="offset points", ha="center", color=FAINT
+    )
+
+
+def _axes(ax: Axes, steps: list[int], parameters: dict[str, float]) -> None:
+    even = len(steps) > _TICKS
+    token_axis(ax, round_tokens(steps[0], steps[-1], _TICKS) if even else steps, _TICKS)
     ax.set_yscale("log")
     names = [
         name if name == words.tokens(n) else f"{words.short(name, 12)}\n{words.tokens(n)}"
@@ -182,7 +188,6 @@ def _axes(ax: Axes, columns: list[int], parameters: dict[str, float]) -> None:
     ax.yaxis.set_major_locator(FixedLocator(list(parameters.values())))
     ax.yaxis.set_major_formatter(FixedFormatter(names))
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_xlim(*_widened(columns))
     ax.set_ylim(*_widened(list(parameters.values())))
     ax.set_xlabel("training steps (log scale)")
     ax.set_ylabel("model size in parameters (log scale)")
@@ -195,7 +200,7 @@ def _widened(values: list[float] | list[int]) -> tuple[float, float]:
     return low / pad, high * pad
 
 
-def _legend(figure: Figure, rows: list[TrialRow], target: bool, layout: Layout) -> None:
+def _legend(figure: Figure, rows: list[TrialRow], layout: Layout) -> None:
     """What the shapes mean, as far as the picture has them."""
     kinds = [("o", "#5b6672", "run", 7)]
     if any(row.get("initial") for row in rows):

@@ -26,7 +26,8 @@ _PATH = (
     "How to read it: after each step of the search, what the surrogate of that moment expected of "
     "the mixture that it would then have recommended, trained at the target. The line should "
     "settle and the band narrow as FLOPs are spent; a line that rises again says that the "
-    "surrogate had promised too much."
+    "surrogate had promised too much. First predictions that are far off, made from next to "
+    "nothing, are left out."
 )
 _TRAINED = (
     " Diamonds are trainings at the target, one a seed, and the line through them is their mean: "
@@ -83,7 +84,7 @@ def _by_size(search: Search) -> Table:
                 Cell(words.tokens(size["parameters"])),
                 Cell(words.count(len(mine))),
                 Cell(words.scientific(flops)),
-                Cell(words.percent(flops / total if total else None, 0)),
+                Cell(words.percent(flops / total if total else None)),
             )
         )
     names = ("parameters", "runs", "FLOPs", "of all")
