@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from botorch import fit_gpytorch_mll
-from botorch.acquisition import PosteriorMean
+from botorch.acquisition import LogExpectedImprovement, PosteriorMean
 from botorch.acquisition.cost_aware import InverseCostWeightedUtility
 from botorch.acquisition.fixed_feature import FixedFeatureAcquisitionFunction
 from botorch.acquisition.knowledge_gradient import qMultiFidelityKnowledgeGradient
 from botorch.acquisition.utils import project_to_target_fidelity
 from botorch.exceptions.warnings import InputDataWarning
+from botorch.models import SingleTaskGP
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.gp_regression_fidelity import SingleTaskMultiFidelityGP
 from botorch.models.transforms.input import InputTransform
@@ -201,6 +202,24 @@ def decide(
         )
     full_QxD = Cube(space).transform(candidates).detach().numpy()
     return [trial(known, full_D) for full_D in full_QxD]
+
+
+def expected_improvement(space: Space, observed: Observations, seed: int) -> Trial:
+    """The quickest decision of the library: a plain GP over the cube, log EI at any fidelity."""
+    y_Rx1 = -torch.as_tensor(observed.objective_R)[:, None]
+    with manual_seed(seed):
+        model = SingleTaskGP(inputs(space, observed), y_Rx1, input_transform=Cube(space))
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        candidates, _ = optimize_acqf(
+            LogExpectedImprovement(model, y_Rx1.max()),
+            box(len(space.domains) + 1),
+            q=1,
+            num_restarts=10,
+            raw_samples=512,
+            options={"batch_limit": 5, "maxiter": ITERATIONS},
+        )
+    full_QxD = Cube(space).transform(candidates).detach().numpy()
+    return trial(Fidelities.of(space), full_QxD[0])
 
 
 def trial(known: Fidelities, full_D: np.ndarray) -> Trial:
