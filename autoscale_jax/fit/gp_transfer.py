@@ -28,7 +28,7 @@ from autoscale_jax.specs import BadInput
 SIZES, STEPS = 50.0, 200.0  # the target over the size, and over the steps, whose m and t are 0
 SHORT_W, SHORT_T = 0.3, 0.5  # lengths of what one size alone shows
 JITTER = 1e-8
-PADS = (32, 64, 128, 256, 384, 512, 768, 1024)  # observations are padded to one of these
+PADS = (64, 128, 256, 512, 1024)  # observations are padded to one of these
 FIRST, LATER = 40, 12  # steps of a search from its starts, and of one that goes on from the last
 PRIORS = {  # log-normal: medians and sds of logs, objectives standardised
     "length_w": (1.0, 0.35),

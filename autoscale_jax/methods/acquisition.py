@@ -5,6 +5,7 @@ All of it runs inside jit on a `fit.gp_transfer.Surrogate`; values are of standa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoscale_jax.fit.gp_transfer import Surrogate, kernel
-from autoscale_jax.fit.simplex import project
 
 NODES, SHARES = np.polynomial.hermite_e.hermegauss(15)
 SHARES = SHARES / SHARES.sum()
@@ -53,40 +53,40 @@ def knowledge_gradient(surrogate: Surrogate, at_target_MxD: Any, x_CxD: Any) -> 
     slope_C = (pair(x_CxD, own_CxD) - (half_RxC * own_RxC).sum(0)) / sd_C
     slope_CxM = slope_CxM / sd_C[:, None]
     now_C = jnp.minimum(mean_M.min(), mean_C)
-    after_C = jnp.zeros_like(now_C)
-    for node, share in zip(NODES, SHARES, strict=True):
-        least_C = (mean_M + node * slope_CxM).min(1)
-        after_C += share * jnp.minimum(least_C, mean_C + node * slope_C)
+    least_CxN = (mean_M[:, None] + slope_CxM[:, :, None] * NODES).min(1)
+    own_CxN = mean_C[:, None] + slope_C[:, None] * NODES
+    after_C = jnp.minimum(least_CxN, own_CxN) @ SHARES
     return jnp.maximum(now_C - after_C, 0.0)
 
 
 @jax.jit
+def slopes(surrogate: Surrogate, at_target_MxD: Any, x_SxD: Any) -> tuple[Any, Any]:
+    """(S,) knowledge gradients and their gradients with respect to the weights, (S, K)."""
+
+    def total(weights_SxK: Any) -> tuple[Any, Any]:
+        x = jnp.concatenate([weights_SxK, x_SxD[:, -2:]], 1)
+        value_S = knowledge_gradient(surrogate, at_target_MxD, x)
+        return value_S.sum(), value_S
+
+    (_, value_S), slope_SxK = jax.value_and_grad(total, has_aux=True)(x_SxD[:, :-2])
+    return value_S, jnp.where(jnp.isfinite(slope_SxK), slope_SxK, 0.0)
+
+
 def climb(
-    surrogate: Surrogate, at_target_MxD: Any, x_SxD: Any, lower_K: Any, upper_K: Any
-) -> tuple[Any, Any]:
+    surrogate: Surrogate,
+    at_target_MxD: np.ndarray,
+    x_SxD: np.ndarray,
+    project: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
     """Mixtures of more knowledge gradient, from S starts by projected gradient; sizes and steps
-    stay. Returns the best of each way, (S, D), and their values, (S,)."""
-
-    def value(weights_K: Any, fidelity_2: Any) -> Any:
-        x_D = jnp.concatenate([weights_K, fidelity_2])
-        return knowledge_gradient(surrogate, at_target_MxD, x_D[None])[0]
-
-    def one(x_D: Any) -> tuple[Any, Any]:
-        weights_K, fidelity_2 = x_D[:-2], x_D[-2:]
-
-        def step(carry: tuple[Any, Any, Any], length: Any) -> tuple[Any, None]:
-            at_K, best_K, best = carry
-            slope_K = jax.grad(value)(at_K, fidelity_2)
-            slope_K = jnp.where(jnp.isfinite(slope_K), slope_K, 0.0)
-            to_K = at_K + length * slope_K / (jnp.linalg.norm(slope_K) + 1e-30)
-            at_K = project(to_K, lower_K, upper_K)
-            now = value(at_K, fidelity_2)
-            better = now > best
-            return (at_K, jnp.where(better, at_K, best_K), jnp.where(better, now, best)), None
-
-        lengths = FIRST_STEP * 0.5 ** jnp.arange(CLIMB)
-        start = (weights_K, weights_K, value(weights_K, fidelity_2))
-        (_, best_K, best), _ = jax.lax.scan(step, start, lengths)
-        return jnp.concatenate([best_K, fidelity_2]), best
-
-    return jax.vmap(one)(x_SxD)
+    stay. Returns the best of each way, (S, D), and their values, (S,). `project` takes (S, K) to
+    the nearest allowed mixtures."""
+    at_SxD, best_SxD, best_S = x_SxD.copy(), x_SxD.copy(), np.full(len(x_SxD), -np.inf)
+    for i in range(CLIMB + 1):
+        value_S, slope_SxK = (np.asarray(v) for v in slopes(surrogate, at_target_MxD, at_SxD))
+        better_S = value_S > best_S
+        best_SxD[better_S], best_S[better_S] = at_SxD[better_S], value_S[better_S]
+        norm_Sx1 = np.linalg.norm(slope_SxK, axis=1, keepdims=True) + 1e-30
+        step_SxK = FIRST_STEP * 0.5**i * slope_SxK / norm_Sx1
+        at_SxD = np.concatenate([project(at_SxD[:, :-2] + step_SxK), at_SxD[:, -2:]], 1)
+    return best_SxD, best_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from autoscale_jax.fit.gp_transfer import Surrogate, inputs
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.methods.acquisition import climb, improvements, knowledge_gradient
-from autoscale_jax.methods.candidates import mixtures_to_consider
+from autoscale_jax.methods.candidates import mixtures_to_consider, projected
 from autoscale_jax.methods.space import Space, Trial
 
 Acquisition = Literal["value", "paper"]
@@ -97,10 +98,10 @@ class Decision:
         self, at_target_MxD: np.ndarray, x_SxD: np.ndarray, starts: Sequence[Trial]
     ) -> list[tuple[float, Trial, float]]:
         """Value, trial and cost of what is reached from the starts and may be asked for."""
-        lower_K, upper_K = np.array(self.space.lower_K), np.array(self.space.upper_K)
-        x_SxD, value_S = climb(self.surrogate, at_target_MxD, x_SxD, lower_K, upper_K)
+        project = functools.partial(projected, self.space)
+        x_SxD, value_S = climb(self.surrogate, at_target_MxD, x_SxD, project)
         found = []
-        for x_D, value, start in zip(np.asarray(x_SxD), np.asarray(value_S), starts, strict=True):
+        for x_D, value, start in zip(x_SxD, value_S, starts, strict=True):
             trial = self.space.rounded(start._replace(weights_K=x_D[:-2]))
             cost = self.cost(trial)
             if np.isfinite(cost):

@@ -237,7 +237,8 @@ class Walk:
         self.spent += cost
         self._precise += cost if trial.size == len(self.space.sizes) - 1 else 0.0
         size = self.space.sizes[trial.size].name
-        label = f"search {self._asked}: {size} x {trial.steps:,} steps"
+        phase = "search" if self._decisions else "initial"
+        label = f"{phase} {self._asked}: {size} x {trial.steps:,} steps"
         self.jobs.append(self.space.spec(trial, label))
         return True
 
