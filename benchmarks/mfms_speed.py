@@ -77,8 +77,9 @@ def ours(runs: list[Any], repeats: int) -> dict[str, Seconds]:
         walk.tell([])
         assert len(walk.jobs) == 1
 
-    anew()  # compiles
-    goes_on()
+    anew()
+    for _ in range(4):  # compiles: at the target and below it there are other numbers of options
+        goes_on()
     return {"from new starts": timed(anew, repeats), "goes on": timed(goes_on, repeats)}
 
 
