@@ -17,6 +17,7 @@ from autoscale_jax.specs import BadInput, Run, RunSpec
 Z90 = 1.6448536  # half a 90% interval, in sds
 PROBES, MIDDLE = 5, 9  # mixtures besides the corners at the cheapest trial, and at a middling one
 MIDDLE_COST = 0.0155  # of a training of the target
+FIRST_LOOK = 0.1  # of the target's steps, at its size, in the design
 ANCHOR = 0.7  # from this share of the target's steps on, a run at its size counts as precise
 SPLIT = 0.7  # share of the FLOPs that goes into such runs
 SHORTEST = 0.2  # decisions take no run of less than this share of the target's steps
@@ -95,7 +96,12 @@ class Walk:
         size, steps = self._middling()
         first = [Trial(w_K, 0, space.steps[0]) for w_K in corner_VxK]
         second = [Trial(w_K, 0, space.steps[0]) for w_K in others]
-        return [first, second + [Trial(w_K, size, steps) for w_K in halfway]]
+        second += [Trial(w_K, size, steps) for w_K in halfway]
+        # what small models say may be the opposite of what the target's own size does
+        look = next((n for n in space.steps if n >= FIRST_LOOK * space.target_steps), None)
+        last = len(space.sizes) - 1
+        third = [Trial(w_K, last, look) for w_K in shuffled] if look and last > size else []
+        return [first, second, third]
 
     def _middling(self) -> tuple[int, int]:
         """Nearest to the target of the sizes and steps that cost little."""
@@ -151,7 +157,7 @@ class Walk:
     def _ask(self) -> None:
         """The next jobs; none when the budget is spent or nothing more is to be gained."""
         self.jobs = []
-        if self._design:
+        while self._design:
             for trial in self._design.pop(0):
                 self._add(self.space.rounded(trial))
             if self.jobs:
@@ -207,7 +213,7 @@ class Walk:
         precise = [
             (size, n) for size, n in every if size == last and n >= ANCHOR * space.target_steps
         ]
-        others = [of for of in every if of not in precise and (of[0] < last or last == 0)]
+        others = [of for of in every if of not in precise]
         if not precise or not others:
             return [precise or others]
         cost = min(space.flops(*of) for of in precise)
@@ -235,7 +241,7 @@ class Walk:
         self._asked += 1
         self._begun[self._key(trial)] = trial.steps
         self.spent += cost
-        self._precise += cost if trial.size == len(self.space.sizes) - 1 else 0.0
+        self._precise += cost if self._is_precise(trial) else 0.0
         size = self.space.sizes[trial.size].name
         phase = "search" if self._decisions else "initial"
         label = f"{phase} {self._asked}: {size} x {trial.steps:,} steps"
