@@ -29,6 +29,7 @@ SIZES, STEPS = 50.0, 200.0  # the target over the size, and over the steps, whos
 SHORT_W, SHORT_T = 0.3, 0.5  # lengths of what one size alone shows
 JITTER = 1e-8
 PADS = (64, 128, 256, 512, 1024)  # observations are padded to one of these
+MOST = 256  # from new starts, parameters are first learnt from so many observations
 FIRST, LATER = 40, 12  # steps of a search from its starts, and of one that goes on from the last
 PRIORS = {  # log-normal: medians and sds of logs, objectives standardised
     "length_w": (1.0, 0.35),
@@ -175,6 +176,10 @@ def fit_surrogate(
         raise BadInput(f"{count} observations: the surrogate needs 2 or more, all finite")
     centre, scale = float(objective_R.mean()), float(objective_R.std())
     scale = scale if scale > 1e-9 * max(1.0, abs(centre)) else 1.0
+    rng = np.random.default_rng(count)
+    if last_P is None and count > MOST:
+        some = rng.permutation(count)[:MOST]
+        last_P = fit_surrogate(x_RxD[some], objective_R[some], starts=starts).theta_P
     extra = pad_of(count) - count
     padded = (
         np.concatenate([x_RxD, np.repeat(x_RxD[:1], extra, 0)]),
@@ -182,7 +187,6 @@ def fit_surrogate(
         np.concatenate([np.ones(count), np.zeros(extra)]),
     )
     mean_P, sd_P = prior(k)
-    rng = np.random.default_rng(count)
     random = [mean_P + sd_P * rng.standard_normal(len(mean_P)) for _ in range(starts - 1)]
     with scope():
         x, y, used = (jnp.asarray(v) for v in padded)
