@@ -17,10 +17,8 @@ from autoscale_jax.specs import BadInput, Run, RunSpec
 Z90 = 1.6448536  # half a 90% interval, in sds
 PROBES, MIDDLE = 5, 9  # mixtures besides the corners at the cheapest trial, and at a middling one
 MIDDLE_COST = 0.0155  # of a training of the target
-FIRST_LOOK, LOOK_COST = (
-    0.1,
-    0.15,
-)  # of the target's steps, at its size, in the design; of the budget
+FIRST_LOOK = 0.1  # of the target's steps, at its size, in the design
+PART = 0.15  # of the budget, at most, for what the design has besides its first corners
 ANCHOR = 0.7  # from this share of the target's steps on, a run at its size counts as precise
 SPLIT = 0.7  # share of the FLOPs that goes into such runs
 SHORTEST = 0.2  # decisions take no run of less than this share of the target's steps
@@ -100,7 +98,7 @@ class Walk:
         first = [Trial(w_K, 0, space.steps[0]) for w_K in corner_VxK]
         second = [Trial(w_K, 0, space.steps[0]) for w_K in others]
         second += [Trial(w_K, size, steps) for w_K in halfway]
-        return [first, second, self._first_look(shuffled)]
+        return [first, self._affordable(second), self._affordable(self._first_look(shuffled))]
 
     def _first_look(self, corner_VxK: np.ndarray) -> list[Trial]:
         """Corners at the target's own size: what small models say may be the opposite."""
@@ -109,8 +107,12 @@ class Walk:
             return []
         wanted = FIRST_LOOK * space.target_steps
         steps = min(space.steps, key=lambda n: abs(np.log(n / wanted)))
-        most = int(LOOK_COST * self.settings.budget / space.flops(last, steps))
-        return [Trial(w_K, last, steps) for w_K in corner_VxK[:most]]
+        return [Trial(w_K, last, steps) for w_K in corner_VxK]
+
+    def _affordable(self, trials: Sequence[Trial]) -> list[Trial]:
+        """The first of them, as many as a part of the design may cost."""
+        costs = np.cumsum([self.space.flops(trial.size, trial.steps) for trial in trials])
+        return list(trials[: int((costs <= PART * self.settings.budget).sum())])
 
     def _middling(self) -> tuple[int, int]:
         """Nearest to the target of the sizes and steps that cost little."""
