@@ -38,7 +38,8 @@ def execute(specs, objective=law, nan=lambda trial: False):
 
 
 def method(**kwargs):
-    kwargs = {"space": SPACE, "budget": 3 * TARGET} | kwargs
+    uniform = {"uniform": dict.fromkeys(NAMES, 1 / 3)}
+    kwargs = {"space": SPACE, "budget": 3 * TARGET, "references": uniform} | kwargs
     return MFMSBO(objective=lambda loss: loss["x"], **kwargs)
 
 
@@ -57,7 +58,7 @@ def whole():
 
 
 def test_it_finds_the_targets_optimum_and_not_the_small_models(whole):
-    proposal = method(references={"uniform": dict.fromkeys(NAMES, 1 / 3)}).propose(whole[0], 1)
+    proposal = method().propose(whole[0], 1)
     found_K = np.array([proposal.weights[name] for name in NAMES])
     assert law(found_K, 2, 1000) - law(np.array([0.5, 0.4, 0.1]), 2, 1000) < 0.01
     assert proposal.predicted_low <= law(found_K, 2, 1000) <= proposal.predicted_high
@@ -96,6 +97,19 @@ def test_it_goes_on_as_if_never_interrupted_whatever_the_tables_order(whole):
     assert again.ask(RunTable(before[::-1])) == batches[half]
     assert again.ask(RunTable()) == batches[0]  # and depends on nothing it saw before
     assert again.ask(table) == []
+
+
+def test_references_are_tried_at_every_part_of_the_design():
+    known = {"uniform": dict.fromkeys(NAMES, 1 / 3), "none of c": {"a": 0.5, "b": 0.5, "c": 0.0}}
+    asks, table = method(references=known), RunTable()
+    sizes = set()
+    for _ in range(3):
+        specs = asks.ask(table)
+        sizes |= {s.size for s in specs if max(abs(w - 1 / 3) for w in s.weights.values()) < 1e-3}
+        assert all(min(spec.weights.values()) > 0.04 for spec in specs)  # the floor holds
+        for run in execute(specs):
+            table.add(run)
+    assert sizes >= {"s", "l"}
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from autoscale_jax.fit.precision import scope
 from autoscale_jax.methods.candidates import corners, projected, random_mixtures
 from autoscale_jax.methods.decision import Acquisition
 from autoscale_jax.methods.mfms_walk import Z90, Settings, Walk
+from autoscale_jax.methods.mixtures import within
 from autoscale_jax.methods.space import Space, check_budget
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Proposal, RunSpec
@@ -110,6 +111,12 @@ class MFMSBO:
             },
         )
 
+    def _known(self) -> tuple[np.ndarray, ...]:
+        """The references that may be trained: those within floors and caps."""
+        names = self.space.domains
+        known = [np.array([w[name] for name in names]) for w in self.references.values()]
+        return tuple(w_K for w_K in known if within(self.space, w_K[None])[0])
+
     def _at(self, table: RunTable) -> Walk:
         """The search after the runs of the table: told on from the last table, if it grew."""
         walk = self._walks.get("last")
@@ -117,7 +124,7 @@ class MFMSBO:
             walk = self._walks["last"] = Walk(
                 Settings(
                     self.space, self._value, self.budget, self.seed, self.batch,
-                    self.acquisition, self.curve_at, self.tolerance,
+                    self.acquisition, self.curve_at, self.tolerance, self._known(),
                 )
             )  # fmt: skip
         while walk.jobs:

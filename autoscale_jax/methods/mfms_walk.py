@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     acquisition: Acquisition
     curve_at: tuple[float, ...]
     tolerance: float
+    references: tuple[np.ndarray, ...] = ()
 
 
 class PathPoint(NamedTuple):
@@ -91,23 +92,27 @@ class Walk:
             return [[Trial(w_K, *of) for w_K, of in zip(mixtures, fidelities, strict=True)]]
         corner_VxK = self._corner_VxK
         middle = np.full((1, len(space.domains)), 1 / len(space.domains))
-        others = np.concatenate([middle, random_mixtures(space, rng, PROBES - 1)])
+        known = _different(self.settings.references, len(space.domains))
+        others = np.concatenate([known, middle, random_mixtures(space, rng, PROBES - 1)])
         shuffled = rng.permutation(corner_VxK)[: MIDDLE - 4]
-        halfway = np.concatenate([shuffled, random_mixtures(space, rng, MIDDLE - len(shuffled))])
+        halfway = np.concatenate(
+            [known, shuffled, random_mixtures(space, rng, MIDDLE - len(shuffled))]
+        )
+        looked_at = np.concatenate([known, shuffled])
         size, steps = self._middling()
         first = [Trial(w_K, 0, space.steps[0]) for w_K in corner_VxK]
         second = [Trial(w_K, 0, space.steps[0]) for w_K in others]
         second += [Trial(w_K, size, steps) for w_K in halfway]
-        return [first, self._affordable(second), self._affordable(self._first_look(shuffled))]
+        return [first, self._affordable(second), self._affordable(self._first_look(looked_at))]
 
-    def _first_look(self, corner_VxK: np.ndarray) -> list[Trial]:
-        """Corners at the target's own size: what small models say may be the opposite."""
+    def _first_look(self, mixtures_QxK: np.ndarray) -> list[Trial]:
+        """Mixtures at the target's own size: what small models say may be the opposite."""
         space, last = self.space, len(self.space.sizes) - 1
         if last == 0:
             return []
         wanted = FIRST_LOOK * space.target_steps
         steps = min(space.steps, key=lambda n: abs(np.log(n / wanted)))
-        return [Trial(w_K, last, steps) for w_K in corner_VxK]
+        return [Trial(w_K, last, steps) for w_K in mixtures_QxK]
 
     def _affordable(self, trials: Sequence[Trial]) -> list[Trial]:
         """The first of them, as many as a part of the design may cost."""
@@ -151,7 +156,8 @@ class Walk:
         self.path.append(PathPoint(self.spent, self.best_K, float(mean_Q[best]), float(sd_Q[best])))
 
     def _to_recommend(self) -> np.ndarray:
-        """(Q, K) mixtures tried at the target or nearly; while there are none, all that were."""
+        """(Q, K) mixtures tried at the target or nearly, and the references; while there are none
+        of the former, all that were tried."""
         precise = [
             trial.weights_K
             for run in self.runs
@@ -159,7 +165,7 @@ class Walk:
         ]
         if self.settings.acquisition == "paper" or not precise:
             return self.tried()
-        return _different(precise, len(self.space.domains))
+        return _different([*precise, *self.settings.references], len(self.space.domains))
 
     def _is_precise(self, trial: Trial) -> bool:
         last = len(self.space.sizes) - 1
