@@ -154,9 +154,12 @@ class Surrogate(NamedTuple):
         return jnp.exp(2 * self.theta_P[-1])
 
 
-def pad_of(count: int) -> int:
-    """Rows that `count` observations are padded to, so that programs are few."""
-    return next((pad for pad in PADS if pad >= count), -(-count // PADS[-1]) * PADS[-1])
+def _padded(x_RxD: np.ndarray, y_R: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, values and which of them count, with rows up to one of PADS: programs are few."""
+    count = len(y_R)
+    most = next((pad for pad in PADS if pad >= count), -(-count // PADS[-1]) * PADS[-1])
+    x = np.concatenate([x_RxD, np.repeat(x_RxD[:1], most - count, 0)])
+    return x, np.append(y_R, np.zeros(most - count)), (np.arange(most) < count).astype(float)
 
 
 def fit_surrogate(
@@ -180,12 +183,7 @@ def fit_surrogate(
     if last_P is None and count > MOST:
         some = rng.permutation(count)[:MOST]
         last_P = fit_surrogate(x_RxD[some], objective_R[some], starts=starts).theta_P
-    extra = pad_of(count) - count
-    padded = (
-        np.concatenate([x_RxD, np.repeat(x_RxD[:1], extra, 0)]),
-        np.concatenate([(objective_R - centre) / scale, np.zeros(extra)]),
-        np.concatenate([np.ones(count), np.zeros(extra)]),
-    )
+    padded = _padded(x_RxD, (objective_R - centre) / scale)
     mean_P, sd_P = prior(k)
     random = [mean_P + sd_P * rng.standard_normal(len(mean_P)) for _ in range(starts - 1)]
     with scope():
@@ -222,10 +220,7 @@ def told(surrogate: Surrogate, x_D: np.ndarray) -> Surrogate:
     with scope():
         guess = float(np.asarray(surrogate.mean(jnp.asarray(x_D)[None]))[0])
         y_R = np.append(surrogate.y_R[:count], guess)
-        extra = pad_of(count + 1) - count - 1
-        x = np.concatenate([x_RxD, np.repeat(x_RxD[:1], extra, 0)])
-        y = np.concatenate([y_R, np.zeros(extra)])
-        used = np.concatenate([np.ones(count + 1), np.zeros(extra)])
+        x, y, used = _padded(x_RxD, y_R)
         chol_RxR, alpha_R = _solve(surrogate.theta_P, x, y, used)
     return surrogate._replace(
         x_RxD=x, y_R=y, used_R=used, chol_RxR=np.asarray(chol_RxR), alpha_R=np.asarray(alpha_R)

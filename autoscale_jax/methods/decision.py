@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 
-from autoscale_jax.fit.gp_transfer import Surrogate, inputs
+from autoscale_jax.fit.gp_transfer import Surrogate, inputs, posterior
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.methods.acquisition import climb, improvements, knowledge_gradient
 from autoscale_jax.methods.candidates import mixtures_to_consider, projected
@@ -55,15 +55,11 @@ class Decision:
         with scope():
             return self._by_value() if acquisition == "value" else self._by_paper(number)
 
-    def at_target(self, weights_QxK: np.ndarray) -> np.ndarray:
-        """(Q, D) inputs of full trainings at the target."""
-        return np.concatenate([weights_QxK, np.ones((len(weights_QxK), 2))], 1)
-
     def _considered(self) -> np.ndarray:
         """(Q, K) mixtures to choose from, the one that would be recommended first."""
 
         def mean(weights_QxK: np.ndarray) -> np.ndarray:
-            x_QxD = self.at_target(weights_QxK)
+            x_QxD = at_target(weights_QxK)
             return np.asarray(_means(self.surrogate, blocks(x_QxD)))[: len(x_QxD)]
 
         found = mixtures_to_consider(self.space, self.rng, self.corner_VxK, self.tried_RxK, mean)
@@ -72,7 +68,7 @@ class Decision:
     def _by_value(self) -> Choice | None:
         """Knowledge gradient of the target over cost, climbed from the best trials."""
         weights_QxK = self._considered()
-        count, x_QxD = len(weights_QxK), self.at_target(weights_QxK)
+        count, x_QxD = len(weights_QxK), at_target(weights_QxK)
         mean, sd, ei = (np.asarray(v)[:count] for v in self._improve(blocks(x_QxD), x_QxD[:1]))
         hopeful = np.argsort(-ei, kind="stable")
         likely = np.argsort(mean, kind="stable")[: REFERENCES // 3]
@@ -148,6 +144,21 @@ def inputs_of(space: Space, trials: Sequence[Trial]) -> np.ndarray:
     parameters = [space.sizes[trial.size].parameters for trial in trials]
     weights_RxK = np.array([trial.weights_K for trial in trials]).reshape(-1, len(space.domains))
     return inputs(weights_RxK, parameters, [trial.steps for trial in trials], target)
+
+
+def at_target(weights_QxK: np.ndarray) -> np.ndarray:
+    """(Q, K + 2) inputs of full trainings at the target."""
+    return np.concatenate([weights_QxK, np.ones((len(weights_QxK), 2))], 1)
+
+
+def posterior_at_target(
+    surrogate: Surrogate, weights_QxK: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Q,) posterior means and sds of the objective at the target."""
+    count = len(weights_QxK)
+    with scope():
+        mean_Q, sd_Q = posterior(surrogate, blocks(at_target(weights_QxK)))
+        return np.asarray(mean_Q)[:count], np.asarray(sd_Q)[:count]
 
 
 def blocks(x_QxD: np.ndarray) -> np.ndarray:

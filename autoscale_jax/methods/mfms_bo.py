@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.gp_transfer import Surrogate, kernel, posterior
+from autoscale_jax.fit.gp_transfer import Surrogate, kernel
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.methods.candidates import corners, projected, random_mixtures
-from autoscale_jax.methods.decision import Acquisition
+from autoscale_jax.methods.decision import Acquisition, at_target, posterior_at_target
 from autoscale_jax.methods.mfms_walk import Z90, Settings, Walk
 from autoscale_jax.methods.mixtures import within
 from autoscale_jax.methods.space import Space, check_budget
@@ -38,7 +37,8 @@ class MFMSBO:
     log: the surrogate is of the objective's log, as perplexities need.
     tolerance: no mixture being expected to gain more than this share of the objectives' spread
         ends the search.
-    references: mixtures to compare the proposal with, by name.
+    references: mixtures to compare the proposal with, by name; where floors and caps allow them,
+        the design has them too, and they may be recommended.
 
     Raises `BadInput` for a budget below the cheapest run's cost.
     """
@@ -159,7 +159,7 @@ class MFMSBO:
         found = []
         for other in order[1:3]:
             line_SxK = (1 - share_S)[:, None] * ends[order[0]] + share_S[:, None] * ends[other]
-            mean_S, sd_S = _at_target(surrogate, line_SxK)
+            mean_S, sd_S = posterior_at_target(surrogate, line_SxK)
             found.append(
                 {
                     "from": self.space.domains[order[0]],
@@ -190,10 +190,9 @@ class _Drawn:
         self._weights_QxK = np.concatenate(
             [best_K[None], *(w_K[None] for w_K in references), *rivals]
         )
-        self.mean, self.sd = _at_target(surrogate, self._weights_QxK)
-        x_QxD = np.concatenate([self._weights_QxK, np.ones((len(self._weights_QxK), 2))], 1)
+        self.mean, self.sd = posterior_at_target(surrogate, self._weights_QxK)
         with scope():
-            cov_QxQ = np.asarray(_covariance(surrogate, jnp.asarray(x_QxD)))
+            cov_QxQ = np.asarray(_covariance(surrogate, at_target(self._weights_QxK)))
         value, vector_QxQ = np.linalg.eigh(cov_QxQ)
         root_QxQ = vector_QxQ * np.sqrt(np.maximum(value, 0))
         noise_DxQ = rng.standard_normal((DRAWS, len(value))) @ root_QxQ.T
@@ -214,11 +213,3 @@ class _Drawn:
 def _covariance(surrogate: Surrogate, x_QxD: Any) -> Any:
     half_RxQ = surrogate.halves(x_QxD)
     return kernel(surrogate.theta_P, x_QxD, x_QxD) - half_RxQ.T @ half_RxQ
-
-
-def _at_target(surrogate: Surrogate, weights_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Q,) posterior means and sds of the objective at the target."""
-    x_QxD = np.concatenate([weights_QxK, np.ones((len(weights_QxK), 2))], 1)
-    with scope():
-        mean_Q, sd_Q = posterior(surrogate, jnp.asarray(x_QxD))
-        return np.asarray(mean_Q), np.asarray(sd_Q)

@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autoscale_jax.fit.gp_transfer import Surrogate, fit_surrogate, posterior, told
-from autoscale_jax.fit.precision import scope
+from autoscale_jax.fit.gp_transfer import Surrogate, fit_surrogate, told
 from autoscale_jax.methods.candidates import corners, random_mixtures
-from autoscale_jax.methods.decision import Acquisition, Choice, Decision, blocks, inputs_of
+from autoscale_jax.methods.decision import (
+    Acquisition,
+    Choice,
+    Decision,
+    inputs_of,
+    posterior_at_target,
+)
 from autoscale_jax.methods.space import Observations, Space, Trial, observations
 from autoscale_jax.specs import BadInput, Run, RunSpec
 
@@ -95,10 +100,9 @@ class Walk:
         known = _different(self.settings.references, len(space.domains))
         others = np.concatenate([known, middle, random_mixtures(space, rng, PROBES - 1)])
         shuffled = rng.permutation(corner_VxK)[: MIDDLE - 4]
-        halfway = np.concatenate(
-            [known, shuffled, random_mixtures(space, rng, MIDDLE - len(shuffled))]
-        )
         looked_at = np.concatenate([known, shuffled])
+        more = random_mixtures(space, rng, MIDDLE - len(shuffled))
+        halfway = np.concatenate([looked_at, more])
         size, steps = self._middling()
         first = [Trial(w_K, 0, space.steps[0]) for w_K in corner_VxK]
         second = [Trial(w_K, 0, space.steps[0]) for w_K in others]
@@ -148,10 +152,8 @@ class Walk:
         mixtures = self._to_recommend()
         if not len(mixtures):
             return
-        x_QxD = np.concatenate([mixtures, np.ones((len(mixtures), 2))], 1)
-        with scope():
-            mean_Q, sd_Q = (np.asarray(v) for v in posterior(self.surrogate, blocks(x_QxD)))
-        best = int(np.argmin(mean_Q[: len(mixtures)]))
+        mean_Q, sd_Q = posterior_at_target(self.surrogate, mixtures)
+        best = int(np.argmin(mean_Q))
         self.best_K = mixtures[best]
         self.path.append(PathPoint(self.spent, self.best_K, float(mean_Q[best]), float(sd_Q[best])))
 
