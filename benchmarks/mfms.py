@@ -10,14 +10,12 @@ was killed goes on; one whose method's settings or code have changed is computed
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import multiprocessing
 import os
 import sys
-import threading
 import time
 import traceback
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,8 @@ from mfms_study import DATA, DOMAINS, METHODS, METRICS, SLOW, Task, Trajectory, 
 from mfms_tables import AFTER, GAP_COST, Rows, Study
 from published import show
 
+from autoscale_jax.data.parallel import Workers
+
 CACHE = Path("~/.cache/autoscale_jax/mfms").expanduser()
 # One thread a worker: the workers share the cores.
 SINGLE = {
@@ -33,18 +33,6 @@ SINGLE = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-
-
-def end_with_parent() -> None:
-    """A worker must not outlive a command that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def one(task: Task, cache: Path) -> Trajectory | str:
@@ -66,25 +54,19 @@ def trajectories(tasks: list[Task], cache: Path, jobs: int) -> tuple[dict[Task, 
         return results, 0
     os.environ.update(SINGLE)
     began, shown, failed = time.monotonic(), 0.0, 0
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn, end_with_parent) as pool:
-        futures = {pool.submit(one, task, cache): task for task in todo}
-        try:
-            for count, future in enumerate(as_completed(futures), 1):
-                found = future.result()
-                if isinstance(found, str):
-                    failed += 1
-                    print(f"\n{futures[future]} failed:\n{found}", file=sys.stderr)
-                else:
-                    results[futures[future]] = found
-                spent = time.monotonic() - began
-                if spent > shown + 1 or count == len(todo):
-                    shown, left = spent, spent / count * (len(todo) - count)
-                    line = f"{count}/{len(todo)}, {count / spent:.2f} a second, {left:.0f} s left"
-                    print(f"\r{line:<60}", end="", file=sys.stderr, flush=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Workers(jobs) as workers:
+        done = workers.run(functools.partial(one, cache=cache), todo)
+        for count, (i, found) in enumerate(done, 1):
+            if isinstance(found, str):
+                failed += 1
+                print(f"\n{todo[i]} failed:\n{found}", file=sys.stderr)
+            else:
+                results[todo[i]] = found
+            spent = time.monotonic() - began
+            if spent > shown + 1 or count == len(todo):
+                shown, left = spent, spent / count * (len(todo) - count)
+                line = f"{count}/{len(todo)}, {count / spent:.2f} a second, {left:.0f} s left"
+                print(f"\r{line:<60}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     ordered = {task: results[task] for task in tasks if task in results}
     return ordered, failed

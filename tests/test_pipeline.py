@@ -107,20 +107,25 @@ def test_refused_before_anything_trains(tiny_config, tmp_path, monkeypatch, fiel
 def test_a_full_disk_stops_the_study_and_the_same_call_continues(
     tiny_config, tmp_path, monkeypatch, whole_study
 ):
-    save, calls = RunCheckpoint.save, []
-
-    def full(self, step, position):
-        calls.append(step)
-        if len(calls) > 4:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, step, position)
-
-    monkeypatch.setattr(RunCheckpoint, "save", full)
+    fill_disk_after(monkeypatch, 4)
     with pytest.raises(OSError, match="No space left"):
         pipeline.run_study(tiny_config, tmp_path)
     monkeypatch.undo()
     study = pipeline.run_study(tiny_config, tmp_path)
     assert without_times(study) == without_times(whole_study[1])
+
+
+def fill_disk_after(monkeypatch, saves):
+    """The disk is full once so many checkpoints have been saved."""
+    save, calls = RunCheckpoint.save, []
+
+    def full(self, step, position):
+        calls.append(step)
+        if len(calls) > saves:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, step, position)
+
+    monkeypatch.setattr(RunCheckpoint, "save", full)
 
 
 def without_times(study):

@@ -1,12 +1,11 @@
 """A study by search, end to end on a tiny corpus: sizes, steps and mixture chosen run by run."""
 
 import dataclasses
-import errno
 import json
 
 import numpy as np
 import pytest
-from test_pipeline import without_times
+from test_pipeline import fill_disk_after, without_times
 
 from autoscale_jax import execute, pipeline
 from autoscale_jax.data import GRID, prepare
@@ -15,7 +14,6 @@ from autoscale_jax.methods.space import Trial
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import VERIFICATION_SEED, BadInput
 from autoscale_jax.study import Study
-from autoscale_jax.train.checkpoint import RunCheckpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,21 +95,12 @@ def test_a_study_that_is_cut_short_again_and_again_ends_as_it_would_have(
     tiny_config, tmp_path, monkeypatch, whole_search
 ):
     """Where the ends of runs are kept, which longer runs of a later process continue."""
-    save, calls = RunCheckpoint.save, []
-
-    def full(self, step, position):
-        calls.append(step)
-        if len(calls) > 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, step, position)
-
     config = search_config(tiny_config)
     for _ in range(3):
         with monkeypatch.context() as patch:
-            patch.setattr(RunCheckpoint, "save", full)
+            fill_disk_after(patch, 2)
             with pytest.raises(OSError, match="No space left"):
                 pipeline.run_study(config, tmp_path)
-        calls.clear()
     assert without_times(pipeline.run_study(config, tmp_path)) == without_times(whole_search[1])
 
 

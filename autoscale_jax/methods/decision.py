@@ -69,7 +69,9 @@ class Decision:
         """Knowledge gradient of the target over cost, climbed from the best trials."""
         weights_QxK = self._considered()
         count, x_QxD = len(weights_QxK), at_target(weights_QxK)
-        mean, sd, ei = (np.asarray(v)[:count] for v in self._improve(blocks(x_QxD), x_QxD[:1]))
+        best = float(_means(self.surrogate, x_QxD[:1])[0])
+        found = improvements(self.surrogate, blocks(x_QxD), best)
+        mean, sd, ei = (np.asarray(v)[:count] for v in found)
         hopeful = np.argsort(-ei, kind="stable")
         likely = np.argsort(mean, kind="stable")[: REFERENCES // 3]
         reference = _first([[0], likely, hopeful], REFERENCES)
@@ -81,11 +83,11 @@ class Decision:
         at_target_MxD = x_QxD[reference]
         value_C = np.asarray(knowledge_gradient(self.surrogate, at_target_MxD, blocks(x_CxD)))
         value_C = value_C[: len(trials)] / (costs + self._overhead())
-        best = np.argsort(-value_C, kind="stable")[:STARTS]
-        starts = np.concatenate([best, np.repeat(best[:1], STARTS - len(best))])
+        top = np.argsort(-value_C, kind="stable")[:STARTS]
+        starts = np.concatenate([top, np.repeat(top[:1], STARTS - len(top))])
         gain = float(ei.max() * self.surrogate.scale)
         climbed = self._climbed(at_target_MxD, x_CxD[starts], [trials[i] for i in starts])
-        worth = [(value_C[best[0]], trials[best[0]], costs[best[0]])]
+        worth = [(value_C[top[0]], trials[top[0]], costs[top[0]])]
         worth += [(v / (cost + self._overhead()), trial, cost) for v, trial, cost in climbed]
         _, trial, cost = max(worth, key=lambda of: of[0])
         return Choice(trial, cost, gain)
@@ -111,16 +113,9 @@ class Decision:
         if not trials:
             return None
         best = float(self.surrogate.y_R[self.surrogate.used_R > 0].min())
-        ei_C = np.asarray(self._improve(blocks(x_CxD), None, best)[2])[: len(trials)]
+        ei_C = np.asarray(improvements(self.surrogate, blocks(x_CxD), best)[2])[: len(trials)]
         chosen = int(np.argmax(ei_C / costs ** (COOLING**number)))
         return Choice(trials[chosen], costs[chosen], float(ei_C.max() * self.surrogate.scale))
-
-    def _improve(
-        self, x_QxD: np.ndarray, best_1xD: np.ndarray | None, best: float = 0.0
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        if best_1xD is not None:
-            best = float(_means(self.surrogate, best_1xD)[0])
-        return improvements(self.surrogate, x_QxD, best)
 
     def _trials(self, weights_QxK: np.ndarray) -> tuple[list[Trial], np.ndarray, np.ndarray]:
         """What may be asked for of mixtures at all options: trials, FLOPs and (C, D) inputs."""
