@@ -16,6 +16,7 @@ SAVED = "attention"  # the name under which rematerialisation can keep the outco
 TILE = 128  # splash works on whole tiles of positions
 
 
+@jax.named_scope("softmax_attention")  # as profiles show it
 def attention(
     q_BxLxHxd: jax.Array,
     k_BxLxHxd: jax.Array,

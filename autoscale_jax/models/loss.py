@@ -18,6 +18,7 @@ from autoscale_jax.models.sharding import ROWS, TENSOR
 CHUNK = 2**26  # logits on a device at a time: 256 MiB
 
 
+@jax.named_scope("cross_entropy")  # as profiles show it
 def cross_entropy(
     x_BxLxD: jax.Array,
     head_VxD: jax.Array,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -244,6 +245,7 @@ class Trainer:
     def _everywhere(self, x: Any) -> jax.Array:
         return meshes.put(x, meshes.replicated(self.mesh))
 
+    @functools.partial(jax.profiler.annotate_function, name="load batches")
     def _load(self, group: Sequence[Member], step: int) -> tuple[int, Batch]:
         """Where the call after `step` steps stops, and its batches on the devices."""
         most = chunk_steps(self.recipe)

@@ -141,9 +141,10 @@ def _train_step(
 ) -> tuple[TrainState, jax.Array]:
     params, opt_state, step = state
     loss, grads = _mean_loss_and_grads(recipe, params, batch_MxBxL)
-    updates, opt_state = make_optimizer(recipe).update(grads, opt_state, params)
-    rate = learning_rate(recipe, step, total_steps)
-    params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+    with jax.named_scope("optimizer"):  # as profiles show it
+        updates, opt_state = make_optimizer(recipe).update(grads, opt_state, params)
+        rate = learning_rate(recipe, step, total_steps)
+        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
     return TrainState(params, opt_state, step + 1), loss
 
 
