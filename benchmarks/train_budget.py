@@ -41,7 +41,7 @@ def budget(
     profile shows nothing of the program.
     """
     profile = _train(recipe, corpus, mesh, folder, calls)
-    parts = parts_of(make_train_chunk(recipe, mesh).as_text())
+    parts = parts_of(make_train_chunk(recipe, mesh, 1).as_text())
     spans, loads, reports = _spans(profile, parts)
     if not any(len(of_part) for of_part in spans.values()) or len(reports) != calls + 1:
         raise RuntimeError(
