@@ -43,7 +43,7 @@ def budget(
     profile = _train(recipe, corpus, mesh, folder, calls)
     parts = parts_of(make_train_chunk(recipe, mesh, 1).as_text())
     spans, loads, reports = _spans(profile, parts)
-    if not any(len(of_part) for of_part in spans.values()) or len(reports) != calls + 1:
+    if not len(spans["matmul"]) or len(reports) != calls + 1:
         raise RuntimeError(
             "the profile shows nothing of the program: is its library (CUPTI) there?"
         )
@@ -116,20 +116,23 @@ def _spans(profile: Path, parts: dict[str, str]) -> tuple[dict[str, Spans], Span
 
 
 def _events(profile: Path, parts: dict[str, str]) -> Iterator[tuple[str, float, float]]:
-    """(part, LOAD or REPORT, begin, end), of a profile of one device."""
-    for plane in jax.profiler.ProfileData.from_file(str(profile)).planes:
-        card = plane.name.startswith("/device:")
-        for line in plane.lines:
-            if card and not line.name.startswith("Stream"):
-                continue  # derived from the streams
-            for event in line.events:
-                name = event.name
-                instruction = dict(event.stats).get("hlo_op", name if card else None)
-                if name not in (LOAD, REPORT):
-                    copy = "input wait" if "MemcpyH2D" in name else "other"
-                    name = parts.get(str(instruction), copy if card else "")
-                if name:
-                    yield name, event.start_ns, event.start_ns + event.duration_ns
+    """(part, LOAD or REPORT, begin, end), of a profile of one device.
+
+    The operations of a card are what its streams did, those of a CPU what the host did.
+    """
+    data = jax.profiler.ProfileData.from_file(str(profile))
+    lines = [(plane.name, line) for plane in data.planes for line in plane.lines]
+    host = [line for plane, line in lines if plane.startswith("/host:")]
+    streams = [line for _, line in lines if line.name.startswith("Stream #")]
+    for event in (event for line in host for event in line.events):
+        if event.name in (LOAD, REPORT):
+            yield event.name, event.start_ns, event.start_ns + event.duration_ns
+    for event in (event for line in streams or host for event in line.events):
+        part = parts.get(str(dict(event.stats).get("hlo_op")))
+        if part is None and streams:  # none of the program's: batches that travel, say
+            part = "input wait" if "H2D" in event.name else "other"
+        if part:
+            yield part, event.start_ns, event.start_ns + event.duration_ns
 
 
 def waits(loads: Spans, spans: dict[str, Spans]) -> Spans:

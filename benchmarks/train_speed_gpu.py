@@ -120,7 +120,8 @@ def budget(arguments: argparse.Namespace) -> dict[str, Any]:
     config = dataclasses.replace(config, vocab_size=max(config.vocab_size, 257))
     recipe, mesh = recipe_of(config, arguments.rows), make_mesh(jax.devices()[:1])
     with tempfile.TemporaryDirectory() as scratch:
-        corpus = prepare({"source": "embedded", "tokenizer": "bytes"}, Path(scratch) / "corpus")
+        settings = {"source": "embedded", "tokenizer": "bytes", "eval_tokens": 1024}
+        corpus = prepare(settings, Path(scratch) / "corpus")
         found = train_budget.budget(recipe, corpus, mesh, Path(scratch))
     found["step"] = sum(found.values())
     rows = [{"part": part, "ms": 1e3 * s, "share": s / found["step"]} for part, s in found.items()]
@@ -128,6 +129,10 @@ def budget(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 PARTS = {"large": large, "population": proxies, "budget": budget}
+ENVIRONMENT = {
+    "large": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # torch needs its share of the memory
+    "budget": {"XLA_FLAGS": "--xla_gpu_enable_command_buffer="},  # no CUDA graphs
+}
 
 
 def run_part(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -137,14 +142,14 @@ def run_part(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def in_process(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs its share
-    flags = os.environ.get("XLA_FLAGS", "")
-    if part == "budget":
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_command_buffer="
+    before = dict(os.environ)
+    for name, value in ENVIRONMENT.get(part, {}).items():
+        os.environ[name] = f"{before.get(name, '')} {value}".strip()
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, spawn) as process:
         found = process.submit(run_part, part, arguments).result()
-    os.environ["XLA_FLAGS"] = flags
+    os.environ.clear()
+    os.environ.update(before)
     return found
 
 
