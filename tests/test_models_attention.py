@@ -109,6 +109,24 @@ def test_cudnn_is_what_a_gpu_program_calls(documents, monkeypatch):
     assert sizes == ({"2x1"} if documents else set())  # no scores in memory
 
 
+def test_rematerialisation_keeps_what_cudnn_takes_backward(monkeypatch):
+    """Its forward kernel is there once, not again in the backward pass."""
+    from jax._src.cudnn import fused_attention_stablehlo
+
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    x = jax.ShapeDtypeStruct((2, 128, 2, 64), jnp.bfloat16)
+
+    def value(x):
+        mixed = attention.attention(x * 2, x * 3, x * 4, causal=True, backend="cudnn")
+        return jnp.sin(mixed).astype("f4").sum()
+
+    calls = {}
+    for name, policy in (("kept", attention.saved), ("again", None)):
+        program = jax.make_jaxpr(jax.grad(jax.checkpoint(value, policy=policy)))(x)
+        calls[name] = str(program).count(f"{attention.CUDNN}[")
+    assert calls == {"kept": 1, "again": 2}
+
+
 @pytest.mark.parametrize(
     ("platform", "dtype", "width", "odd_mask", "backend"),
     [

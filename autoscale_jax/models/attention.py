@@ -13,6 +13,7 @@ from autoscale_jax.models import sharding
 
 BACKENDS = ("auto", "xla", "cudnn", "splash")
 SAVED = "attention"  # the name under which rematerialisation can keep the outcome
+CUDNN = "dot_product_attention_fwd_wrapper"  # jax's primitive of cuDNN's forward kernel
 TILE = 128  # splash works on whole tiles of positions
 
 
@@ -37,17 +38,24 @@ def attention(
     if backend == "auto":
         odd = segments_BxL is not None and q_BxLxHxd.shape[1] % 2 == 1
         backend = choose(q_BxLxHxd.dtype, q_BxLxHxd.shape[-1], odd)
-    if backend == "splash":
-        mixed = _splash_on_mesh(q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, segments_BxL, causal)
-    elif backend == "cudnn":
+    if backend == "cudnn":
         mask = None if segments_BxL is None else _same(segments_BxL, segments_BxL)
-        mixed = jax.nn.dot_product_attention(
+        return jax.nn.dot_product_attention(
             q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, mask=mask, is_causal=causal, implementation="cudnn"
         )
+    if backend == "splash":
+        mixed = _splash_on_mesh(q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, segments_BxL, causal)
     else:
         q, k, v = (x.swapaxes(1, 2) for x in (q_BxLxHxd, k_BxLxHxd, v_BxLxHxd))
         mixed = _heads_first(q, k, v, segments_BxL, causal).swapaxes(1, 2)
     return checkpoint_name(mixed, SAVED)
+
+
+def saved(primitive: Any, *args: Any, **params: Any) -> bool:
+    """Policy of rematerialisation that keeps the outcome of attention, and of cuDNN's kernel all
+    that its backward pass takes: the forward one does not run twice."""
+    named = jax.checkpoint_policies.save_only_these_names(SAVED)
+    return primitive.name == CUDNN or named(primitive, *args, **params)
 
 
 def choose(dtype: jnp.dtype, width: int, odd_mask: bool = False) -> str:

@@ -13,8 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from autoscale_jax.models import products, sharding
-from autoscale_jax.models.attention import attention
+from autoscale_jax.models import attention, products, sharding
 
 INIT_STD = 0.02  # GPT-2's and BERT's
 UNROLLED = 12  # up to so many layers are compiled one by one: 10% faster on a CPU than a loop
@@ -126,7 +125,9 @@ class SelfAttention(nn.Module):
         heads = (3, c.num_heads, c.d_model // c.num_heads)
         qkv_BxLx3xHxd = dense(heads, "qkv", c.dtype)(x_BxLxD)
         q, k, v = jnp.moveaxis(qkv_BxLx3xHxd, 2, 0)
-        mixed_BxLxHxd = attention(q, k, v, segments_BxL, causal=self.causal, backend=c.attention)
+        mixed_BxLxHxd = attention.attention(
+            q, k, v, segments_BxL, causal=self.causal, backend=c.attention
+        )
         return dense(c.d_model, "out", c.dtype, self.out_std, axes=2)(mixed_BxLxHxd)
 
 
@@ -157,7 +158,7 @@ def stack(
         policies = jax.checkpoint_policies
         saved = policies.save_from_both_policies(
             policies.dots_with_no_batch_dims_saveable,
-            policies.save_only_these_names("attention"),
+            attention.saved,
         )
         body = nn.remat(block, prevent_cse=False, policy=saved if config.remat == "dots" else None)
     blocks = nn.scan(
