@@ -8,7 +8,7 @@ to that of its result.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -37,21 +37,25 @@ def budget(
 ) -> dict[str, float]:
     """Seconds of a step by part of `PARTS`, of `calls` compiled calls in the middle of a training.
 
-    The recipe must not ask for evaluations on the way (`recipe_of`). Raises `RuntimeError` when the
-    profile shows nothing of the program.
+    The recipe must not ask for evaluations on the way (`recipe_of`). Raises as `between_reports`.
     """
     profile = _train(recipe, corpus, mesh, folder, calls)
-    parts = parts_of(make_train_chunk(recipe, mesh, 1).as_text())
-    spans, loads, reports = _spans(profile, parts)
-    if not len(spans["matmul"]) or len(reports) != calls + 1:
-        raise RuntimeError(
-            "the profile shows nothing of the program: is its library (CUPTI) there?"
-        )
-    begin, end = reports[0, 1], reports[-1, 0]
-    spans["input wait"] = np.concatenate([spans["input wait"], waits(loads, spans)])
-    seconds = shares(spans, begin, end)
+    seconds = between_reports(profile, parts_of(make_train_chunk(recipe, mesh, 1).as_text()))
     steps = calls * chunk_steps(recipe)
-    return {part: s / 1e9 / steps for part, s in seconds.items()}
+    return {part: s / steps for part, s in seconds.items()}
+
+
+def between_reports(profile: Path, parts: Mapping[str, str]) -> dict[str, float]:
+    """Seconds by part of `PARTS` from the first of the profile's reports to its last.
+
+    parts: of the program's instructions. Raises `RuntimeError` when the profile shows no product.
+    """
+    spans, loads, reports = _spans(profile, parts)
+    if not len(spans["matmul"]) or len(reports) < 2:
+        raise RuntimeError("the profile shows nothing of the program: is CUPTI there?")
+    spans["input wait"] = np.concatenate([spans["input wait"], waits(loads, spans)])
+    found = shares(spans, reports[0, 1], reports[-1, 0])
+    return {part: ns / 1e9 for part, ns in found.items()}
 
 
 def _train(recipe: Recipe, corpus: Corpus, mesh: Mesh, folder: Path, calls: int) -> Path:
@@ -106,7 +110,7 @@ def _is_product(instruction: hlo.Instruction, near: hlo.Computation) -> bool:
     return bool(library) or product_flops(instruction, near) > 0
 
 
-def _spans(profile: Path, parts: dict[str, str]) -> tuple[dict[str, Spans], Spans, Spans]:
+def _spans(profile: Path, parts: Mapping[str, str]) -> tuple[dict[str, Spans], Spans, Spans]:
     """When operations of each part were under way, when batches were loaded and when reported."""
     spans: dict[str, list[tuple[float, float]]] = {name: [] for name in (*PARTS, LOAD, REPORT)}
     for name, begin, end in _events(profile, parts):
@@ -115,7 +119,7 @@ def _spans(profile: Path, parts: dict[str, str]) -> tuple[dict[str, Spans], Span
     return {part: arrays[part] for part in PARTS}, arrays[LOAD], arrays[REPORT]
 
 
-def _events(profile: Path, parts: dict[str, str]) -> Iterator[tuple[str, float, float]]:
+def _events(profile: Path, parts: Mapping[str, str]) -> Iterator[tuple[str, float, float]]:
     """(part, LOAD or REPORT, begin, end), of a profile of one device.
 
     The operations of a card are what its streams did, those of a CPU what the host did.
@@ -137,7 +141,7 @@ def _events(profile: Path, parts: dict[str, str]) -> Iterator[tuple[str, float, 
 
 def waits(loads: Spans, spans: dict[str, Spans]) -> Spans:
     """Of each load the end for which no operation was under way any more."""
-    busy = np.concatenate(list(spans.values()))
+    busy = np.concatenate([of_part for part, of_part in spans.items() if part != "input wait"])
     found = []
     for begin, end in loads:
         until = busy[busy[:, 0] < end, 1].max(initial=begin)
@@ -153,7 +157,7 @@ def shares(spans: dict[str, Spans], begin: float, end: float) -> dict[str, float
         seen = np.concatenate([seen, np.clip(spans[part], begin, end)])
         total = covered(seen)
         found[part], before = total - before, total
-    return {**found, "idle": end - begin - before}
+    return {**found, "idle": float(end - begin - before)}
 
 
 def covered(spans: Spans) -> float:

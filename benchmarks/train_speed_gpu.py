@@ -1,8 +1,8 @@
 """Training speed on one GPU: GPT-2 Large beside torch, a population, and where a step's time goes.
 
     pip install -e '.[peers,parity]' 'jax[cuda13]'     # of the same CUDA as torch
-    python benchmarks/train_speed_gpu.py [--json FILE] [--parts large,population,budget]
-        [--rows 16] [--remat dots] [--peers nanogpt,huggingface]
+    python benchmarks/train_speed_gpu.py [--json FILE] [--parts large population budget]
+        [--rows 16] [--remat dots] [--peers nanogpt huggingface] [--proxy-rows 2 8]
 
 large: tokens/s and model FLOP utilisation (the model's FLOPs as `models.flops_per_token` counts
 them, over the card's peak in the planner's table) of our training program and of torch.compile with
@@ -40,9 +40,10 @@ from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.plan_targets import CHIPS, Chip
 
 MODELS = {name: GPT2Config(50257, 1024, **size, dtype="bfloat16") for name, size in SIZES.items()}
-MODELS["tiny"] = GPT2Config(250, 32, 2, 32, 2)
+MODELS["tiny"] = GPT2Config(300, 32, 2, 32, 2)
 PROXY = GPT2Config(8192, 256, 6, 320, 5, dtype="bfloat16")
-PROXIES, PROXY_ROWS = 8, 8
+PROXIES = 8
+PEERS = ("nanogpt", "huggingface")
 
 
 def chip_of(device_kind: str) -> Chip | None:
@@ -62,7 +63,7 @@ def large(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_float32_matmul_precision("high")
     config = dataclasses.replace(MODELS[arguments.model], remat=arguments.remat)
     padded = dataclasses.replace(config, vocab_size=-(-config.vocab_size // 64) * 64)
-    kinds = {"nanogpt": train_peers.NanoGPT, "huggingface": train_peers.HuggingFace}
+    kinds = dict(zip(PEERS, (train_peers.NanoGPT, train_peers.HuggingFace), strict=True))
     runs = {"ours": ours(recipe_of(config, arguments.rows))}
     for name in arguments.peers:
         runs[name] = train_peers.theirs(
@@ -107,17 +108,18 @@ def population(config: GPT2Config, rows: int, count: int, steps: int, rounds: in
 
 
 def proxies(arguments: argparse.Namespace) -> dict[str, Any]:
-    tiny = arguments.model == "tiny"
-    config = MODELS["tiny"] if tiny else PROXY
-    steps = 8 * arguments.steps
-    rows = population(config, PROXY_ROWS, PROXIES, steps, arguments.rounds)
-    return {"rows": rows, "models": PROXIES, "parameters": num_parameters(config)}
+    """Populations by how many rows a step takes of each model."""
+    config = MODELS["tiny"] if arguments.model == "tiny" else PROXY
+    found = []
+    for rows in arguments.proxy_rows:
+        timed = population(config, rows, PROXIES, 8 * arguments.steps, arguments.rounds)
+        found += [{"tokens of a step": rows * config.seq_len, **row} for row in timed]
+    return {"rows": found, "models": PROXIES, "parameters": num_parameters(config)}
 
 
 def budget(arguments: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of a step by part, and their shares."""
     config = dataclasses.replace(MODELS[arguments.model], remat=arguments.remat)
-    config = dataclasses.replace(config, vocab_size=max(config.vocab_size, 257))
     recipe, mesh = recipe_of(config, arguments.rows), make_mesh(jax.devices()[:1])
     with tempfile.TemporaryDirectory() as scratch:
         settings = {"source": "embedded", "tokenizer": "bytes", "eval_tokens": 1024}
@@ -178,11 +180,14 @@ def _text(name: str, x: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--parts", type=lambda x: x.split(","), default=list(PARTS))
+    parser.add_argument("--parts", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--model", choices=MODELS, default="large")
     parser.add_argument("--rows", type=int, default=16, help="of a step")
     parser.add_argument("--remat", choices=("none", "dots", "full"), default="dots")
-    parser.add_argument("--peers", type=lambda x: x.split(","), default=["nanogpt", "huggingface"])
+    parser.add_argument("--peers", choices=PEERS, nargs="*", default=PEERS)
+    parser.add_argument(
+        "--proxy-rows", type=int, nargs="+", default=[2, 8], help="of a model's step"
+    )
     parser.add_argument("--steps", type=int, default=8, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()

@@ -44,6 +44,45 @@ def test_each_instant_counts_once():
     assert train_budget.waits(loads, ops).tolist() == [[10, 13], [15, 17]]
 
 
+def plane(name, lines):
+    """A plane of a profile as text: of each line the events (name, begin, end in us, operation)."""
+    text, names = "", sorted({event[0] for events in lines.values() for event in events})
+    for line, events in lines.items():
+        text += f'lines {{ name: "{line}" '
+        for event, begin, end, operation in events:
+            text += f"events {{ metadata_id: {names.index(event) + 1} "
+            text += f"offset_ps: {begin}000000 duration_ps: {end - begin}000000 "
+            text += f'stats {{ metadata_id: 1 str_value: "{operation}" }} }} '
+        text += "} "
+    for i, event in enumerate(names, 1):
+        text += f'event_metadata {{ key: {i} value {{ id: {i} name: "{event}" }} }} '
+    text += 'stat_metadata { key: 1 value { id: 1 name: "hlo_op" } }'
+    return f'planes {{ name: "{name}" {text} }} '
+
+
+def test_profile_of_a_card(tmp_path):
+    """Its streams tell what it did; the host tells of loads and reports alone."""
+    host = {
+        "python": [("report", 0, 1, ""), ("load batches", 5, 22, ""), ("report", 41, 42, "")],
+        "launches": [("cuLaunchKernel", 32, 40, "dot.1")],
+    }
+    card = {
+        "Stream #7(Compute)": [("nvjet_hsh", 2, 12, "dot.1"), ("fill", 30, 31, "")],
+        "Stream #8(MemcpyH2D)": [("MemcpyH2D", 20, 25, ""), ("MemcpyH2D", 3, 4, "")],
+        "XLA Modules": [("jit_chunk", 0, 41, "")],
+    }
+    text = plane("/host:CPU", host) + plane("/device:GPU:0", card)
+    profile = tmp_path / "card.xplane.pb"
+    profile.write_bytes(jax.profiler.ProfileData.text_proto_to_serialized_xspace(text))
+    found = train_budget.between_reports(profile, {"dot.1": "matmul"})
+    whole = {"matmul": 10, "input wait": 13, "other": 1, "idle": 40 - 24}
+    microseconds = {part: round(1e6 * s, 6) for part, s in found.items()}
+    assert microseconds == dict.fromkeys(train_budget.PARTS, 0) | whole
+
+    with pytest.raises(RuntimeError, match="shows nothing of the program"):
+        train_budget.between_reports(profile, {"dot.2": "matmul"})
+
+
 def test_budget_of_a_training(tiny, corpus, tmp_path):
     """The profile shows every part, and the parts are the whole of the time between two reports."""
     mesh = make_mesh(jax.devices()[:1])
@@ -57,12 +96,6 @@ def test_budget_of_a_training(tiny, corpus, tmp_path):
     between = (reports[1, 0] - reports[0, 1]) / 1e9
     assert math.isclose(sum(found.values()) * steps, between, rel_tol=1e-9)
     assert 0 <= found["input wait"] * steps <= np.diff(loads).sum() / 1e9
-
-
-def test_a_profile_without_the_program_is_refused(tiny, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_budget, "parts_of", lambda text: {})
-    with pytest.raises(RuntimeError, match="shows nothing of the program"):
-        train_budget.budget(tiny, corpus, make_mesh(jax.devices()[:1]), tmp_path, calls=1)
 
 
 def test_a_population_beside_its_models_one_by_one(tiny):
