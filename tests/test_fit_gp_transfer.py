@@ -14,6 +14,7 @@ from autoscale_jax.fit.gp_transfer import (
     posterior,
     prior,
     told,
+    unpack,
 )
 from autoscale_jax.fit.marginal import negative_log_marginal
 from autoscale_jax.fit.precision import scope
@@ -81,6 +82,26 @@ def test_small_models_transfer_with_either_sign(sign):
     mean_Q, sd_Q = at(fit_surrogate(x_RxD, truth(x_RxD)), held)
     assert np.corrcoef(mean_Q, truth(held))[0, 1] > 0.9
     assert np.mean(np.abs(mean_Q - truth(held)) < 1.645 * sd_Q) > 0.8
+
+
+@pytest.mark.parametrize("logs", [False, True])
+def test_whether_weights_count_by_their_logs_is_learnt(logs):
+    """Where every domain is needed, the best mixture lies inside, though few runs are near it."""
+    rng = np.random.default_rng(7)
+    share_K = np.array([0.5, 0.3, 0.2])
+
+    def truth(x_RxD):
+        seen_RxK = np.log(x_RxD[:, :K] + 0.005) if logs else x_RxD[:, :K]
+        return 3 - x_RxD[:, K] - 0.1 * x_RxD[:, K + 1] - seen_RxK @ share_K
+
+    x_RxD = np.concatenate([some(rng, 20), inputs(np.eye(K), [1e9] * K, [2000] * K, TARGET)])
+    fitted = fit_surrogate(x_RxD, truth(x_RxD))
+    bend = float(np.exp(unpack(fitted.theta_P, K).bend))
+    assert bend < 0.05 if logs else bend > 0.5
+    held = some(rng, 500, (1e9,), (20_000,))
+    mean_Q, _ = at(fitted, held)
+    expected_K = share_K if logs else np.eye(K)[0]
+    np.testing.assert_allclose(held[mean_Q.argmin(), :K], expected_K, atol=0.1)
 
 
 def test_padding_changes_nothing():

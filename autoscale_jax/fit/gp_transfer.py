@@ -1,16 +1,20 @@
 """Gaussian process over mixture, model size and training steps: the surrogate of MFMS-BO.
 
 What runs of small models say of large ones may have either sign and is never exact. The kernel,
-over weights w, and m, t: log size and log steps, 1 at the target and 0 at far below it:
+over mixtures u, and m, t: log size and log steps, 1 at the target and 0 at far below it:
 
     k = trend (b.b' + rough E(m) E(t))                    what all mixtures have in common
-      + own S(w) E(m) E(t)                                a mixture's effect, fading with distance
-      + flip m t m' t' S(w) E(m) E(t)                     its change as models grow: either sign
-      + linear (w.w') (b.b')                              effects linear in w, of any trend
-      + discrepancy (own + flip) R(w) [m = m'] R(t)       what one size alone shows
+      + own S(u) E(m) E(t)                                a mixture's effect, fading with distance
+      + flip m t m' t' S(u) E(m) E(t)                     its change as models grow: either sign
+      + linear (u.u') (b.b')                              effects linear in u, of any trend
+      + discrepancy (own + flip) R(u) [m = m'] R(t)       what one size alone shows
 
 with b = (1, m, t, m t), S Matern-3/2 with a length for each weight, E and R exponential. The last
 term keeps cheap runs, however many, from being taken for the target.
+
+u_i = log(1 + w_i / bend) / log(1 + 1 / bend) is between the weight (bend far above 1) and its log:
+where every domain is needed, its first per cent matters most; where one domain is best alone, all
+per cents count alike. `bend` is learnt like the rest, from a start at either.
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ JITTER = 1e-8
 PADS = (64, 128, 256, 512, 1024)  # observations are padded to one of these
 MOST = 256  # from new starts, parameters are first learnt from so many observations
 FIRST, LATER = 40, 12  # steps of a search from its starts, and of one that goes on from the last
+BENT = 0.01  # the second start's bend: weights count by their logs
 PRIORS = {  # log-normal: medians and sds of logs, objectives standardised
+    "bend": (1.0, 2.0),
     "length_w": (1.0, 0.35),
     "length_m": (1.0, 0.7),
     "length_t": (1.0, 0.7),
@@ -49,6 +55,7 @@ WIDTHS = 4  # parameters stay within so many sds of their prior
 class Hyper(NamedTuple):
     """Logs of the kernel's parameters; `noise` is the sd of an observation's noise."""
 
+    bend: Any
     length_w_K: Any
     length_m: Any
     length_t: Any
@@ -63,12 +70,13 @@ class Hyper(NamedTuple):
 
 def unpack(theta_P: Any, k: int) -> Hyper:
     """The vector of parameters by name."""
-    return Hyper(theta_P[:k], *(theta_P[k + i] for i in range(len(PRIORS) - 1)))
+    return Hyper(theta_P[0], theta_P[1 : k + 1], *theta_P[k + 1 :])
 
 
 def prior(k: int) -> tuple[np.ndarray, np.ndarray]:
     """Means and sds of the parameters' normal priors."""
-    mean_sd = [PRIORS["length_w"]] * k + list(PRIORS.values())[1:]
+    bend, length_w, *others = PRIORS.values()
+    mean_sd = [bend, *[length_w] * k, *others]
     return np.log([mean for mean, _ in mean_sd]), np.array([sd for _, sd in mean_sd])
 
 
@@ -89,6 +97,7 @@ def kernel(theta_P: Any, a_QxD: Any, b_RxD: Any) -> Any:
     k = a_QxD.shape[1] - 2
     h = jax.tree.map(jnp.exp, unpack(theta_P, k))
     (a_w, a_m, a_t), (b_w, b_m, b_t) = ((x[:, :k], x[:, k], x[:, k + 1]) for x in (a_QxD, b_RxD))
+    a_w, b_w = (jnp.log1p(w / h.bend) / jnp.log1p(1 / h.bend) for w in (a_w, b_w))
     apart = jnp.sqrt(3.0) * _distance(a_w / h.length_w_K, b_w / h.length_w_K)
     smooth_w = (1 + apart) * jnp.exp(-apart)
     apart_m, apart_t = jnp.abs(a_m[:, None] - b_m), jnp.abs(a_t[:, None] - b_t)
@@ -168,8 +177,9 @@ def fit_surrogate(
     """MAP fit to R >= 2 observations; x as `inputs` gives it.
 
     last_P: parameters of an earlier fit, from which the search goes on; without, it has `starts`
-    starts: the prior's mean, and random ones that follow from R. Constant objectives and repeated
-    observations are fitted like any other: the noise and a jitter keep the covariance invertible.
+    starts: the prior's mean, the same but for a small bend, and random ones that follow from R.
+    Constant objectives and repeated observations are fitted like any other: the noise and a jitter
+    keep the covariance invertible.
 
     Raises:
       BadInput: fewer than 2 observations, or values that are not finite.
@@ -185,12 +195,13 @@ def fit_surrogate(
         last_P = fit_surrogate(x_RxD[some], objective_R[some], starts=starts).theta_P
     padded = _padded(x_RxD, (objective_R - centre) / scale)
     mean_P, sd_P = prior(k)
-    random = [mean_P + sd_P * rng.standard_normal(len(mean_P)) for _ in range(starts - 1)]
+    bent_P = np.concatenate([[np.log(BENT)], mean_P[1:]])
+    random = [mean_P + sd_P * rng.standard_normal(len(mean_P)) for _ in range(starts - 2)]
     with scope():
         x, y, used = (jnp.asarray(v) for v in padded)
         theta_P = maximum_a_posteriori(
             lambda theta_P: _objective(theta_P, x, y, used),
-            [mean_P, *random] if last_P is None else [last_P],
+            [mean_P, bent_P, *random][:starts] if last_P is None else [last_P],
             mean_P - WIDTHS * sd_P,
             mean_P + WIDTHS * sd_P,
             FIRST if last_P is None else LATER,
