@@ -37,7 +37,7 @@ MOST = 256  # from new starts, parameters are first learnt from so many observat
 FIRST, LATER = 40, 12  # steps of a search from its starts, and of one that goes on from the last
 BENT = 0.01  # the second start's bend: weights count by their logs
 PRIORS = {  # log-normal: medians and sds of logs, objectives standardised
-    "bend": (1.0, 2.0),
+    "bend": (3.0, 1.4),
     "length_w": (1.0, 0.35),
     "length_m": (1.0, 0.7),
     "length_t": (1.0, 0.7),
