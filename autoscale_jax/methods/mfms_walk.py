@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from autoscale_jax.fit.gp_transfer import Surrogate, fit_surrogate, told
-from autoscale_jax.methods.candidates import corners, mixtures_to_consider, random_mixtures
+from autoscale_jax.methods.candidates import corners, random_mixtures
 from autoscale_jax.methods.decision import (
     Acquisition,
     Choice,
@@ -26,7 +26,6 @@ FIRST_LOOK = 0.1  # of the target's steps, at its size, in the design
 PART = 0.15  # of the budget, at most, for what the design has besides its first corners
 ANCHOR = 0.7  # from this share of the target's steps on, a run at its size counts as precise
 SPLIT = 0.7  # share of the FLOPs that goes into such runs
-CAUTION = 1.0  # posterior sds that count against a mixture when one is recommended
 SHORTEST = 0.2  # decisions take no run of less than this share of the target's steps
 PAPER_INIT, PAPER_STEPS = 20, (100, 900)  # the paper's first runs, and how many steps they have
 PAPER_SHORTEST = 0.3
@@ -154,30 +153,21 @@ class Walk:
         if not len(mixtures):
             return
         mean_Q, sd_Q = posterior_at_target(self.surrogate, mixtures)
-        caution = 0.0 if self.settings.acquisition == "paper" else CAUTION
-        best = int(np.argmin(mean_Q + caution * sd_Q))
+        best = int(np.argmin(mean_Q))
         self.best_K = mixtures[best]
         self.path.append(PathPoint(self.spent, self.best_K, float(mean_Q[best]), float(sd_Q[best])))
 
     def _to_recommend(self) -> np.ndarray:
-        """(Q, K) mixtures tried at the target or nearly, the references, and all that a decision
-        would consider; while there are none of the first, and for the paper, those tried."""
-        surrogate = self.surrogate
-        assert surrogate is not None
+        """(Q, K) mixtures tried at the target or nearly, and the references; while there are none
+        of the former, all that were tried."""
         precise = [
             trial.weights_K
             for run in self.runs
             if run.status == "ok" and self._is_precise(trial := self.space.trial(run.spec))
         ]
-        tried = self.tried()
         if self.settings.acquisition == "paper" or not precise:
-            return tried
-        considered = mixtures_to_consider(
-            self.space, np.random.default_rng(self.settings.seed), self._corner_VxK, tried,
-            lambda weights_QxK: posterior_at_target(surrogate, weights_QxK)[0],
-        )  # fmt: skip
-        known = _different([*precise, *self.settings.references], len(self.space.domains))
-        return np.concatenate([known, considered])
+            return self.tried()
+        return _different([*precise, *self.settings.references], len(self.space.domains))
 
     def _is_precise(self, trial: Trial) -> bool:
         last = len(self.space.sizes) - 1
