@@ -172,14 +172,13 @@ def _padded(x_RxD: np.ndarray, y_R: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def fit_surrogate(
-    x_RxD: np.ndarray, objective_R: np.ndarray, *, last_P: np.ndarray | None = None, starts: int = 2
+    x_RxD: np.ndarray, objective_R: np.ndarray, *, last_P: np.ndarray | None = None
 ) -> Surrogate:
     """MAP fit to R >= 2 observations; x as `inputs` gives it.
 
-    last_P: parameters of an earlier fit, from which the search goes on; without, it has `starts`
-    starts: the prior's mean, the same but for a small bend, and random ones that follow from R.
-    Constant objectives and repeated observations are fitted like any other: the noise and a jitter
-    keep the covariance invertible.
+    last_P: parameters of an earlier fit, from which the search goes on; without, it starts from the
+    prior's mean, and from the same but for a small bend. Constant objectives and repeated
+    observations are fitted like any other: the noise and a jitter keep the covariance invertible.
 
     Raises:
       BadInput: fewer than 2 observations, or values that are not finite.
@@ -189,19 +188,17 @@ def fit_surrogate(
         raise BadInput(f"{count} observations: the surrogate needs 2 or more, all finite")
     centre, scale = float(objective_R.mean()), float(objective_R.std())
     scale = scale if scale > 1e-9 * max(1.0, abs(centre)) else 1.0
-    rng = np.random.default_rng(count)
     if last_P is None and count > MOST:
-        some = rng.permutation(count)[:MOST]
-        last_P = fit_surrogate(x_RxD[some], objective_R[some], starts=starts).theta_P
+        some = np.random.default_rng(count).permutation(count)[:MOST]
+        last_P = fit_surrogate(x_RxD[some], objective_R[some]).theta_P
     padded = _padded(x_RxD, (objective_R - centre) / scale)
     mean_P, sd_P = prior(k)
     bent_P = np.concatenate([[np.log(BENT)], mean_P[1:]])
-    random = [mean_P + sd_P * rng.standard_normal(len(mean_P)) for _ in range(starts - 2)]
     with scope():
         x, y, used = (jnp.asarray(v) for v in padded)
         theta_P = maximum_a_posteriori(
             lambda theta_P: _objective(theta_P, x, y, used),
-            [mean_P, bent_P, *random][:starts] if last_P is None else [last_P],
+            [mean_P, bent_P] if last_P is None else [last_P],
             mean_P - WIDTHS * sd_P,
             mean_P + WIDTHS * sd_P,
             FIRST if last_P is None else LATER,
