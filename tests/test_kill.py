@@ -1,7 +1,9 @@
 """kill -9 at several moments, then the same command: nothing is trained twice, nothing differs."""
 
 import collections
+import glob
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,14 +24,20 @@ def finished(folder):
     return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
 
 
+def found(folder, pattern):
+    """What a process that goes on creates and deletes: unlike `Path.glob`, `glob.glob` does not
+    mind a folder that goes while it looks."""
+    return glob.glob(f"{folder}/checkpoints/{pattern}")
+
+
 def begun(folder):
     """Checkpoints of unfinished runs that are whole."""
-    return [p for p in folder.glob("checkpoints/*/*") if p.name.isdigit()]
+    return [path for path in found(folder, "*/*") if os.path.basename(path).isdigit()]
 
 
 def saving(folder):
     """Checkpoints that are being written, or that a killed process had not written to the end."""
-    return list(folder.glob("checkpoints/*/*.orbax-checkpoint-tmp"))
+    return found(folder, "*/*.orbax-checkpoint-tmp")
 
 
 def kill_at(moment, tiny_file, folder):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from conftest import TINY_STUDY
-from test_kill import begun, command, finished, kill_at
+from test_kill import begun, command, finished, found, kill_at
 from test_pipeline import without_times
 
 SEARCH = """
@@ -33,7 +33,7 @@ def search_file(data_settings, tmp_path):
 
 def kept(folder):
     """Ends of runs that longer ones may continue."""
-    return list(folder.glob("checkpoints/trunks/*/[0-9]*"))
+    return found(folder, "trunks/*/[0-9]*")
 
 
 def run(file, folder):

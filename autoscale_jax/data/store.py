@@ -8,6 +8,7 @@ is first unpacked, and checked against its hash, into a flat file of token ids.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -105,8 +106,9 @@ class _appearing:
 def sweep(folder: Path) -> None:
     """Removes what processes that were killed had half written, an hour ago or longer."""
     for path in folder.glob("*/tmp-*"):
-        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process finished it meanwhile
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
