@@ -1,49 +1,35 @@
-"""The course of one MFMS-BO search: its first design, its decisions, and what they have cost."""
+"""The course of one MFMS-BO search: its decisions, and what they have cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from autoscale_jax.fit.gp_transfer import Surrogate, fit_surrogate, told
-from autoscale_jax.methods.candidates import corners, random_mixtures
+from autoscale_jax.methods.candidates import corners
 from autoscale_jax.methods.decision import (
-    Acquisition,
     Choice,
     Decision,
     inputs_of,
     posterior_at_target,
 )
-from autoscale_jax.methods.space import Observations, Space, Trial, observations
+from autoscale_jax.methods.law_mixture import law_mixture
+from autoscale_jax.methods.mfms_design import Settings, different, first_trials
+from autoscale_jax.methods.space import Observations, Trial, observations
 from autoscale_jax.specs import BadInput, Run, RunSpec
 
 Z90 = 1.6448536  # half a 90% interval, in sds
-PROBES, MIDDLE = 5, 9  # mixtures besides the corners at the cheapest trial, and at a middling one
-MIDDLE_COST = 0.0155  # of a training of the target
-FIRST_LOOK = 0.1  # of the target's steps, at its size, in the design
-PART = 0.15  # of the budget, at most, for what the design has besides its first corners
 ANCHOR = 0.7  # from this share of the target's steps on, a run at its size counts as precise
 SPLIT = 0.7  # share of the FLOPs that goes into such runs
 SHORTEST = 0.2  # decisions take no run of less than this share of the target's steps
-PAPER_INIT, PAPER_STEPS = 20, (100, 900)  # the paper's first runs, and how many steps they have
+DOUBT = 0.5  # sds of the posterior that count against a mixture when one is recommended
+SAME = 1e-3  # weights that differ by less are the same
+DOUBT = 0.5  # sds of the posterior that count against a mixture when one is recommended
+SAME = 1e-3  # weights that differ by less are the same
 PAPER_SHORTEST = 0.3
 GROWTH = 1.1  # the surrogate's search starts anew when the observations have grown so much
-
-
-class Settings(NamedTuple):
-    """What a search is asked with."""
-
-    space: Space
-    objective: Callable[[Mapping[str, float]], float]
-    budget: float
-    seed: int
-    batch: int
-    acquisition: Acquisition
-    curve_at: tuple[float, ...]
-    tolerance: float
-    references: tuple[np.ndarray, ...] = ()
 
 
 class PathPoint(NamedTuple):
@@ -67,9 +53,10 @@ class Walk:
         self.best_K: np.ndarray | None = None
         self.spent = self._precise = 0.0
         self._rng = np.random.default_rng(settings.seed)
+        self._by_law: list[np.ndarray] = []  # mixtures that a law was followed to
         self._begun: dict[tuple[int, tuple[float, ...]], int] = {}  # steps, by size and mixture
         self._corner_VxK = corners(self.space, self._rng)
-        self._design = self._first_trials()
+        self._design = first_trials(settings, self._corner_VxK, self._rng)
         self._decisions = self._fitted = self._asked = 0
         self._ask()
 
@@ -82,57 +69,7 @@ class Walk:
     def tried(self) -> np.ndarray:
         """(R, K) different mixtures with a run that ended well, in the order of their first."""
         ended = [self.space.trial(run.spec).weights_K for run in self.runs if run.status == "ok"]
-        return _different(ended, len(self.space.domains))
-
-    def _first_trials(self) -> list[list[Trial]]:
-        """Batches of the design: corners and some mixtures at little cost; for the paper, random
-        mixtures, sizes and steps."""
-        space, rng = self.space, self._rng
-        if self.settings.acquisition == "paper":
-            steps_R = rng.integers(*PAPER_STEPS, PAPER_INIT, endpoint=True)
-            size_R = rng.integers(0, len(space.sizes), PAPER_INIT)
-            steps_R = np.minimum(steps_R, space.target_steps)
-            mixtures = random_mixtures(space, rng, PAPER_INIT)
-            fidelities = zip(size_R.tolist(), steps_R.tolist(), strict=True)
-            return [[Trial(w_K, *of) for w_K, of in zip(mixtures, fidelities, strict=True)]]
-        corner_VxK = self._corner_VxK
-        middle = np.full((1, len(space.domains)), 1 / len(space.domains))
-        known = _different(self.settings.references, len(space.domains))
-        others = np.concatenate([known, middle, random_mixtures(space, rng, PROBES - 1)])
-        shuffled = rng.permutation(corner_VxK)[: MIDDLE - 4]
-        looked_at = np.concatenate([known, shuffled])
-        more = random_mixtures(space, rng, MIDDLE - len(shuffled))
-        halfway = np.concatenate([looked_at, more])
-        size, steps = self._middling()
-        first = [Trial(w_K, 0, space.steps[0]) for w_K in corner_VxK]
-        second = [Trial(w_K, 0, space.steps[0]) for w_K in others]
-        second += [Trial(w_K, size, steps) for w_K in halfway]
-        return [first, self._affordable(second), self._affordable(self._first_look(looked_at))]
-
-    def _first_look(self, mixtures_QxK: np.ndarray) -> list[Trial]:
-        """Mixtures at the target's own size: what small models say may be the opposite."""
-        space, last = self.space, len(self.space.sizes) - 1
-        if last == 0:
-            return []
-        wanted = FIRST_LOOK * space.target_steps
-        steps = min(space.steps, key=lambda n: abs(np.log(n / wanted)))
-        return [Trial(w_K, last, steps) for w_K in mixtures_QxK]
-
-    def _affordable(self, trials: Sequence[Trial]) -> list[Trial]:
-        """The first of them, as many as a part of the design may cost."""
-        costs = np.cumsum([self.space.flops(trial.size, trial.steps) for trial in trials])
-        return list(trials[: int((costs <= PART * self.settings.budget).sum())])
-
-    def _middling(self) -> tuple[int, int]:
-        """Nearest to the target of the sizes and steps that cost little."""
-        space, most = self.space, MIDDLE_COST * self._flops_of_target()
-        options = [(n, steps) for n in range(len(space.sizes)) for steps in space.steps]
-        cheap = [of for of in options if space.flops(*of) <= most] or [(0, space.steps[0])]
-        x = inputs_of(space, [Trial(np.array(space.lower_K), *of) for of in cheap])[:, -2:]
-        return cheap[int(np.argmax(np.maximum(x, 0).prod(1)))]
-
-    def _flops_of_target(self) -> float:
-        return self.space.flops(len(self.space.sizes) - 1, self.space.target_steps)
+        return different(ended, len(self.space.domains))
 
     def _observed(self) -> Observations:
         return observations(self.runs, self.space, self.settings.objective, self.settings.curve_at)
@@ -153,7 +90,8 @@ class Walk:
         if not len(mixtures):
             return
         mean_Q, sd_Q = posterior_at_target(self.surrogate, mixtures)
-        best = int(np.argmin(mean_Q))
+        doubt = 0.0 if self.settings.acquisition == "paper" else DOUBT
+        best = int(np.argmin(mean_Q + doubt * sd_Q))
         self.best_K = mixtures[best]
         self.path.append(PathPoint(self.spent, self.best_K, float(mean_Q[best]), float(sd_Q[best])))
 
@@ -167,7 +105,7 @@ class Walk:
         ]
         if self.settings.acquisition == "paper" or not precise:
             return self.tried()
-        return _different([*precise, *self.settings.references], len(self.space.domains))
+        return different([*precise, *self.settings.references], len(self.space.domains))
 
     def _is_precise(self, trial: Trial) -> bool:
         last = len(self.space.sizes) - 1
@@ -193,9 +131,10 @@ class Walk:
             choice = self._decide(surrogate)
             if choice is None or self._is_enough(choice):
                 return
-            if not self._add(choice.trial):
+            trial = self._in_turn(choice.trial)
+            if not self._add(trial):
                 return
-            surrogate = told(surrogate, inputs_of(self.space, [choice.trial])[0])
+            surrogate = told(surrogate, inputs_of(self.space, [trial])[0])
 
     def _is_enough(self, choice: Choice) -> bool:
         """Whether the best mixture is precise, and no other is expected to gain anything."""
@@ -215,6 +154,34 @@ class Walk:
             if choice is not None:
                 return choice
         return None
+
+    def _in_turn(self, chosen: Trial) -> Trial:
+        """What is done of a decision: a precise run may be another's turn.
+
+        The first is of the mixture that would be recommended. Every second one after it is of a
+        law's best mixture, as long as none is known to be better.
+        """
+        if self.settings.acquisition == "paper" or not self._is_precise(chosen):
+            return chosen
+        assert self.best_K is not None
+        count = sum(self._is_precise(self.space.trial(run.spec)) for run in self.runs)
+        weights_K = None
+        if count == 0:
+            weights_K = self.best_K
+        elif count % 2 == 1 and (not self._by_law or self._is_by_law(self.best_K)):
+            of = self.settings
+            weights_K = law_mixture(self.runs, self.space, of.objective, of.curve_at, self.best_K)
+        if weights_K is None:
+            return chosen
+        trial = self.space.rounded(chosen._replace(weights_K=weights_K))
+        if not np.isfinite(self._cost(trial)):
+            return chosen
+        if count:
+            self._by_law.append(trial.weights_K)
+        return trial
+
+    def _is_by_law(self, weights_K: np.ndarray) -> bool:
+        return any(np.abs(weights_K - w_K).max() < SAME for w_K in self._by_law)
 
     def _options(self) -> list[list[tuple[int, int]]]:
         """Sizes and steps to choose from, and others for when the budget allows none of them.
@@ -266,9 +233,3 @@ class Walk:
         label = f"{phase} {self._asked}: {size} x {trial.steps:,} steps"
         self.jobs.append(self.space.spec(trial, label))
         return True
-
-
-def _different(mixtures: Sequence[np.ndarray], k: int) -> np.ndarray:
-    """(Q, K) the different ones, in the order of the first of each."""
-    found = {tuple(np.round(w_K, 7).tolist()): w_K for w_K in reversed(mixtures)}
-    return np.array(list(found.values())[::-1]).reshape(-1, k)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -139,6 +139,35 @@ def check_budget(space: Space, budget: float, cheapest: float | None = None) -> 
         )
 
 
+class Observed(NamedTuple):
+    """A trial's losses by name after some of its steps."""
+
+    trial: Trial
+    steps: int
+    loss: Mapping[str, float]
+
+
+def observed(
+    runs: Iterable[Run], space: Space, curve_at: Sequence[float] = ()
+) -> Iterator[Observed]:
+    """The losses of runs that ended well.
+
+    curve_at: shares of a run's tokens at which the nearest point of its curve, if there is one
+        within a tenth, is observed too.
+    """
+    for run in runs:
+        if run.status != "ok":
+            continue
+        trial = space.trial(run.spec)
+        yield Observed(trial, trial.steps, run.loss)
+        for share in curve_at:
+            wanted = share * run.spec.total
+            point = min(run.curve, key=lambda p: abs(p.tokens - wanted), default=None)
+            if point is not None and abs(point.tokens - wanted) <= wanted / 10:
+                steps = max(1, round(point.tokens / space.sizes[trial.size].step_tokens))
+                yield Observed(trial, steps, point.loss)
+
+
 class Observations(NamedTuple):
     """Objectives of R observed trials, curve points among them; smaller is better."""
 
@@ -157,23 +186,8 @@ def observations(
     objective: Callable[[Mapping[str, float]], float],
     curve_at: Sequence[float] = (),
 ) -> Observations:
-    """The finite objectives of runs that ended well.
-
-    curve_at: shares of a run's tokens at which the nearest point of its curve, if there is one
-        within a tenth, counts as an observation too.
-    """
-    rows = []
-    for run in runs:
-        if run.status != "ok":
-            continue
-        trial = space.trial(run.spec)
-        rows.append((trial, trial.steps, objective(run.loss)))
-        for share in curve_at:
-            wanted = share * run.spec.total
-            point = min(run.curve, key=lambda p: abs(p.tokens - wanted), default=None)
-            if point is not None and abs(point.tokens - wanted) <= wanted / 10:
-                steps = max(1, round(point.tokens / space.sizes[trial.size].step_tokens))
-                rows.append((trial, steps, objective(point.loss)))
+    """The finite objectives of what is `observed`."""
+    rows = [(of.trial, of.steps, objective(of.loss)) for of in observed(runs, space, curve_at)]
     kept = [row for row in rows if np.isfinite(row[2])]
     return Observations(
         np.array([trial.weights_K for trial, _, _ in kept]).reshape(-1, len(space.domains)),
