@@ -112,6 +112,47 @@ def test_references_are_tried_at_every_part_of_the_design():
     assert sizes >= {"s", "l"}
 
 
+def precise_of(specs):
+    return [s for s in specs if (t := SPACE.trial(s)).size == 2 and t.steps >= ANCHOR * 1000]
+
+
+def test_the_first_precise_run_is_of_what_would_be_recommended(whole):
+    table, batches = whole
+    first = next(i for i, batch in enumerate(batches) if precise_of(batch))
+    before = RunTable([table.find(spec) for spec in specs_of(batches[:first])])
+    (spec,) = batches[first]
+    np.testing.assert_allclose(SPACE.trial(spec).weights_K, method().recommend(before), atol=1e-6)
+
+
+def searched_with_law(monkeypatch, by_law, budget):
+    """A search in which a law has `by_law` for the best mixture: how many precise runs there were
+    whenever it was asked, and all precise runs."""
+    asked_at = []
+
+    def law_mixture(runs, *_):
+        asked_at.append(len(precise_of(run.spec for run in runs)))
+        return np.array(by_law)
+
+    monkeypatch.setattr("autoscale_jax.methods.mfms_walk.law_mixture", law_mixture)
+    _, batches = searched(method(budget=budget))
+    return asked_at, precise_of(specs_of(batches))
+
+
+def test_the_second_precise_run_is_of_a_laws_best_mixture(monkeypatch):
+    by_law = (0.1, 0.2, 0.7)
+    asked_at, precise = searched_with_law(monkeypatch, by_law, 2 * TARGET)
+    assert asked_at == [1]
+    np.testing.assert_allclose(SPACE.trial(precise[1]).weights_K, by_law, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_law_has_every_second_precise_run_while_it_is_right(monkeypatch):
+    asked_at, precise = searched_with_law(monkeypatch, (0.5, 0.4, 0.1), 5 * TARGET)
+    assert asked_at == list(range(1, len(precise), 2)) and len(asked_at) >= 2
+    asked_at, precise = searched_with_law(monkeypatch, (0.1, 0.2, 0.7), 5 * TARGET)
+    assert asked_at == [1] and len(precise) >= 4
+
+
 @pytest.mark.slow
 def test_batches_are_different_runs_as_many_as_asked_for():
     _, batches = searched(method(batch=3, budget=1.5 * TARGET))

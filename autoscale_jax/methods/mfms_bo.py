@@ -31,8 +31,9 @@ class MFMSBO:
     budget: FLOPs that all runs may cost together.
     batch: runs asked for at once, each as if those before it had ended as predicted.
     acquisition: "value" is the knowledge gradient of the target over cost, with a share of the
-        FLOPs kept for precise runs, among which it recommends; "paper" is the paper's expected
-        improvement over cost.
+        FLOPs kept for precise runs, among which it recommends, and every second of which is of the
+        best mixture of a scaling law while laws are right (`law_mixture`); "paper" is the paper's
+        expected improvement over cost.
     curve_at: shares of a run at which its curve counts as an observation too.
     log: the surrogate is of the objective's log, as perplexities need.
     tolerance: no mixture being expected to gain more than this share of the objectives' spread
@@ -69,7 +70,7 @@ class MFMSBO:
         return [spec for spec in self._at(table).jobs if table.find(spec) is None]
 
     def recommend(self, table: RunTable) -> np.ndarray:
-        """weights_K of the least posterior mean at the target, of the mixtures that count."""
+        """weights_K of the least posterior mean at the target, and half an sd, of those that count."""
         best_K = self._at(table).best_K
         if best_K is None:
             raise BadInput("table of MFMS-BO: no mixture ended with a finite objective yet")
