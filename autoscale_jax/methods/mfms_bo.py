@@ -70,7 +70,7 @@ class MFMSBO:
         return [spec for spec in self._at(table).jobs if table.find(spec) is None]
 
     def recommend(self, table: RunTable) -> np.ndarray:
-        """weights_K of the least posterior mean at the target, and half an sd, of those that count."""
+        """weights_K of the least mean and half an sd at the target, of the mixtures that count."""
         best_K = self._at(table).best_K
         if best_K is None:
             raise BadInput("table of MFMS-BO: no mixture ended with a finite objective yet")
