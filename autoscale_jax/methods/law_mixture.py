@@ -12,8 +12,8 @@ from autoscale_jax.fit.law import Points, fit_law, predict
 from autoscale_jax.methods.space import Space, observed
 from autoscale_jax.specs import Run
 
-LAW = EffectiveData(0.1)  # little transfer between domains: a search has few runs at the target
-NOISE = 0.015  # nats: sd of one run's loss
+LAW = EffectiveData(0.03)  # little transfer between domains: a search has few runs at the target
+NOISE = 0.05  # nats: how far losses are from a law; the shortest runs are, more than their noise
 FEWEST = 6  # observations
 
 
