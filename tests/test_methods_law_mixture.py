@@ -56,7 +56,7 @@ def test_the_optimum_of_a_known_law_is_found_from_few_short_runs(seed):
 
     assert found_K.sum() == pytest.approx(1) and found_K.min() >= 0.02 - 1e-9
     gap = at(np.full(3, 1 / 3)) - at(np.asarray(best.weights_K))
-    assert at(found_K) - at(np.asarray(best.weights_K)) < 0.05 * gap
+    assert at(found_K) - at(np.asarray(best.weights_K)) < 0.1 * gap  # of short runs, 8
 
 
 def test_only_losses_that_the_objective_depends_on_are_asked_of_the_law():
