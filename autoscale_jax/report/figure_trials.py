@@ -56,9 +56,9 @@ def draw(study: Study, layout: Layout) -> Figure | None:
     _axes(ax, steps, parameters)
     target = search.get("target_steps")
     if target:
-        _target(ax, target, max(parameters.values()))
+        ax.plot(target, max(parameters.values()), "+", markersize=22, color=FAINT, zorder=1)
     ax.set_xlim(*_widened([*steps, *([target] if target else [])]))
-    _legend(figure, rows, layout)
+    _legend(figure, rows, layout, target)
     if len(rows) > 1:
         _order(figure, ax, rows, colours)
     _dots(ax, rows, parameters, room, colours)
@@ -169,14 +169,6 @@ def _area(rows: list[TrialRow], room: float) -> float:
     return min(_MOST**2 / most, _PACKED * (2 * room) ** 2 / max(cells.values())) if most else 0.0
 
 
-def _target(ax: Axes, steps: int, parameters: float) -> None:
-    ax.plot(steps, parameters, marker="+", markersize=22, color=FAINT, zorder=1)
-    text = f"target: {words.tokens(steps)}"
-    ax.annotate(
-        text, (steps, parameters), (0, 13), textcoords="offset points", ha="center", color=FAINT
-    )
-
-
 def _axes(ax: Axes, steps: list[int], parameters: dict[str, float]) -> None:
     even = len(steps) > _TICKS
     token_axis(ax, round_tokens(steps[0], steps[-1], _TICKS) if even else steps, _TICKS)
@@ -200,7 +192,7 @@ def _widened(values: list[float] | list[int]) -> tuple[float, float]:
     return low / pad, high * pad
 
 
-def _legend(figure: Figure, rows: list[TrialRow], layout: Layout) -> None:
+def _legend(figure: Figure, rows: list[TrialRow], layout: Layout, target: int | None) -> None:
     """What the shapes mean, as far as the picture has them."""
     kinds = [("o", "#5b6672", "run", 7)]
     if any(row.get("initial") for row in rows):
@@ -208,6 +200,8 @@ def _legend(figure: Figure, rows: list[TrialRow], layout: Layout) -> None:
         kinds.append(("s", "#5b6672", "initial design", 6))
     if any(row.get("status", "ok") != "ok" for row in rows):
         kinds.append(("X", _BAD, "without a result", 7))
+    if target:
+        kinds.append(("+", FAINT, f"target: {words.tokens(target)} steps", 9))
     handles = [
         Line2D([], [], marker=m, color=c, markersize=size, linestyle="none")
         for m, c, _, size in kinds
