@@ -33,7 +33,7 @@ SIZES, STEPS = 50.0, 200.0  # the target over the size, and over the steps, whos
 SHORT_W, SHORT_T = 0.3, 0.5  # lengths of what one size alone shows
 JITTER = 1e-8
 PADS = (64, 128, 256, 512, 1024)  # observations are padded to one of these
-MOST = 256  # from new starts, parameters are first learnt from so many observations
+MOST, SOME = 256, 128  # of more than MOST, SOME are learnt from first, when starts are new
 FIRST, LATER = 40, 12  # steps of a search from its starts, and of one that goes on from the last
 BENT = 0.01  # the second start's bend: weights count by their logs
 PRIORS = {  # log-normal: medians and sds of logs, objectives standardised
@@ -189,7 +189,7 @@ def fit_surrogate(
     centre, scale = float(objective_R.mean()), float(objective_R.std())
     scale = scale if scale > 1e-9 * max(1.0, abs(centre)) else 1.0
     if last_P is None and count > MOST:
-        some = np.random.default_rng(count).permutation(count)[:MOST]
+        some = np.random.default_rng(count).permutation(count)[:SOME]
         last_P = fit_surrogate(x_RxD[some], objective_R[some]).theta_P
     padded = _padded(x_RxD, (objective_R - centre) / scale)
     mean_P, sd_P = prior(k)
