@@ -63,7 +63,8 @@ def ours(runs: list[Any], repeats: int) -> dict[str, Seconds]:
     """Decisions of a search that was told these runs."""
     from mfms_study import BUDGET, mean_of, space_of, stepped
 
-    from autoscale_jax.methods.mfms_walk import Settings, Walk
+    from autoscale_jax.methods.mfms_design import Settings
+    from autoscale_jax.methods.mfms_walk import Walk
 
     space = stepped(space_of("whole"))
     settings = Settings(space, mean_of(METRIC), BUDGET, 0, 1, "value", (), 0.0)

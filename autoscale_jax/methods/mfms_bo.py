@@ -14,7 +14,8 @@ from autoscale_jax.fit.gp_transfer import Surrogate, kernel
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.methods.candidates import corners, projected, random_mixtures
 from autoscale_jax.methods.decision import Acquisition, at_target, posterior_at_target
-from autoscale_jax.methods.mfms_walk import Z90, Settings, Walk
+from autoscale_jax.methods.mfms_design import Settings
+from autoscale_jax.methods.mfms_walk import Z90, Walk
 from autoscale_jax.methods.mixtures import within
 from autoscale_jax.methods.space import Space, check_budget
 from autoscale_jax.runs import RunTable

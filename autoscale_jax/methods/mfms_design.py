@@ -52,9 +52,10 @@ def first_trials(
     looked_at = np.concatenate([known, shuffled])
     more = random_mixtures(space, rng, MIDDLE - len(shuffled))
     halfway = np.concatenate([looked_at, more])
+    middling = _middling(space)
     first = [Trial(w_K, 0, space.steps[0]) for w_K in corner_VxK]
     second = [Trial(w_K, 0, space.steps[0]) for w_K in others]
-    second += [Trial(w_K, *_middling(space)) for w_K in halfway]
+    second += [Trial(w_K, *middling) for w_K in halfway]
     most = PART * settings.budget
     third = _first_look(space, looked_at)
     return [first, _affordable(space, second, most), _affordable(space, third, most)]
