@@ -134,7 +134,10 @@ class Proposal:
 
 @dataclasses.dataclass(frozen=True)
 class RunArrays:
-    """Runs as arrays, what laws are fitted to: R runs, K training domains, E evaluation domains."""
+    """Runs as arrays, what laws are fitted to: R runs, K training domains, E evaluation domains.
+
+    `unique_RxK`: unique tokens that a run's domains had to draw from, inf without a known limit.
+    """
 
     domains: tuple[str, ...]
     eval_domains: tuple[str, ...]
@@ -142,6 +145,7 @@ class RunArrays:
     tokens_RxK: np.ndarray
     loss_RxE: np.ndarray
     seed_R: np.ndarray
+    unique_RxK: np.ndarray | None = None
 
 
 def run_key(spec: RunSpec, recipe: Mapping[str, Any], data_fingerprint: str) -> str:

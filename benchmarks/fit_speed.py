@@ -21,7 +21,8 @@ from scipy.optimize import brentq, curve_fit, minimize
 
 from autoscale_jax import fit
 from autoscale_jax.fit.effective import EffectiveData
-from autoscale_jax.fit.law import Points, fit_law
+from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.parametric import fit_law
 from autoscale_jax.fit.power import PowerLaw
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.separable import power_law_optimum

@@ -18,8 +18,9 @@ from published_runs import DATA, Checkpoints, arrays_of, read, take
 from scipy.stats import spearmanr
 
 from autoscale_jax import fit
-from autoscale_jax.fit.law import Points, fit_law, predict
+from autoscale_jax.fit.law import Points
 from autoscale_jax.fit.noise import noise_of
+from autoscale_jax.fit.parametric import fit_law, predict
 from autoscale_jax.fit.selection import NAMES, losses, own_domains
 from autoscale_jax.specs import RunArrays
 
@@ -131,7 +132,7 @@ def points_of(runs: RunArrays, size_R: np.ndarray) -> Points:
 def nested(points: Points, own_E: np.ndarray, tokens_RxK: np.ndarray, size: float) -> np.ndarray:
     """Losses at one scale by the paper's nesting of step, size and mixing laws."""
     total = float(tokens_RxK.sum(1).mean())
-    return predict(fit.fit_nested(points, own_E, tokens=total, size=size), tokens_RxK)
+    return predict(fit.fit_nested(points, own_E, tokens=total, size=size).fitted, tokens_RxK)
 
 
 def mixing_laws(name: str, splits: int) -> Rows:

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
@@ -43,6 +43,7 @@ def draw(rng, k=5):
 
 @settings(max_examples=40)
 @given(worlds, st.floats(0.05, 1000))
+@example(np.random.default_rng(0), 1000.0)
 def test_theorem_1_worlds_at_any_target(rng, factor):
     beta, gamma = draw(rng)
     n1, n2 = (optimum(beta, gamma, 0, t) for t in (1e8, 2e8))
@@ -53,12 +54,12 @@ def test_theorem_1_worlds_at_any_target(rng, factor):
 
 @settings(max_examples=40)
 @given(worlds, st.floats(1, 1000))
+@example(np.random.default_rng(0), 1000.0)
 def test_shifted_worlds(rng, factor):
     beta, gamma = draw(rng)
-    n0 = rng.uniform(0.01, 0.1, 5) * 1e8
+    n0 = rng.uniform(0.001, 0.02, 5) * 1e8
     n1, n2 = (optimum(beta, gamma, n0, t) for t in (3e8, 1.2e9))
-    if min(n1.min(), n2.min()) <= 0:
-        return  # a domain at zero is censored: no exact answer is claimed
+    assume(min(n1.min(), n2.min()) > 0)  # a domain at zero is censored: no exact answer is claimed
     found = fit.extrapolate(n1, n2, 1.2e9 * factor, n0=n0)
     truth = optimum(beta, gamma, n0, 1.2e9 * factor)
     np.testing.assert_allclose(found.tokens_K, truth, rtol=1e-6)
@@ -120,11 +121,40 @@ def test_more_than_two_scales(rng):
     np.testing.assert_allclose(two.tokens_K, fit.extrapolate(*n_SxK[:2], 1e10).tokens_K, rtol=1e-9)
 
 
+def test_scales_weigh_by_their_noise_and_know_offsets():
+    beta, gamma = draw(np.random.default_rng(4))
+    n0 = np.array([0.001, 0.002, 0.004, 0.003, 0.002]) * 1e8
+    n_SxK = np.stack([optimum(beta, gamma, n0, t) for t in (1e8, 2e8, 5e8)])
+    truth = optimum(beta, gamma, n0, 1e10)
+    np.testing.assert_allclose(
+        fit.extrapolate_scales(n_SxK, 1e10, n0=n0).tokens_K, truth, rtol=1e-6
+    )
+    wrong = n_SxK.copy()
+    wrong[1] *= [1.5, 0.7, 1.2, 0.8, 1.0]
+    sd = np.array([0.01, 9.0, 0.01])[:, None] * np.ones(5)
+    weighed = fit.extrapolate_scales(wrong, 1e10, n0=n0, log_sd_SxK=sd)
+    np.testing.assert_allclose(weighed.tokens_K, truth, rtol=1e-3)
+    blind = fit.extrapolate_scales(wrong, 1e10, n0=n0)
+    assert np.abs(blind.tokens_K / truth - 1).max() > 0.05
+
+
+def test_bad_scales_inside_a_trace_are_not_ok():
+    with jax.enable_x64(True):
+        solve = jax.jit(lambda n1, n2, total: fit.extrapolate(n1, n2, total))
+        for n1, n2 in (([100.0, -5.0], [300.0, 200.0]), ([300.0, 200.0], [100.0, 100.0])):
+            found = solve(np.array(n1), np.array(n2), 1000.0)
+            assert not found.ok and np.isnan(found.weights_K).all()
+            assert "not in ascending order" in found.explain(("a", "b"))[0]
+
+
 def test_it_is_pure_jnp():
     with jax.enable_x64(True):
         f = jax.jit(jax.vmap(lambda t: fit.extrapolate([100, 100], [300, 200], t).tokens_K))
         out = f(np.array([1300.0, 3500.0]))
         np.testing.assert_allclose(out, [(900, 400), (2700, 800)], rtol=1e-12)
+        scales = np.array([[100.0, 100.0], [300.0, 200.0], [900.0, 400.0]])
+        f = jax.jit(jax.vmap(lambda t: fit.extrapolate_scales(scales, t).tokens_K))
+        np.testing.assert_allclose(f(np.array([3500.0])), [(2700, 800)], rtol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from fit_worlds import ddo_tokens, effective_world, noisy_runs
 
 from autoscale_jax import fit
 from autoscale_jax.fit.budgets import budgets_of, replicates_of
-from autoscale_jax.fit.law import FittedLaw, Points, fit_law, predict
+from autoscale_jax.fit.law import Points
 from autoscale_jax.fit.noise import noise_of
+from autoscale_jax.fit.parametric import FittedLaw, fit_law, predict
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.repetition import DECAY
 from autoscale_jax.specs import BadInput
@@ -54,6 +55,10 @@ def test_a_law_predicts_its_own_world_beyond_the_data(name):
     found = fit_law(fit.LAWS[name], points, OWN_E)
     assert found.ok_E.all()
     assert np.abs(found.residual_RxE).max() < 0.003
+    # What the saturating law adds to its shape takes more than two budgets to tell.
+    assert found.decided_E.all() == (name != "effective data, saturating")
+    few = Points(*(v[:4] for v in points))
+    assert not fit_law(fit.LAWS[name], few, OWN_E).decided_E.any()
     beyond = np.array([[1, 1, 1], [2, 1, 0.5]]) / 3 * 9.6e5
     assert np.abs(predict(found.fitted, beyond) - predict(law, beyond)).max() < 0.03
 
@@ -77,7 +82,8 @@ def test_nested_data_mixing_laws_recover_a_nested_world():
     points = Points(tokens, losses, np.full(losses.shape, 1e-4), size_R)
     found = fit.fit_nested(points, OWN_E, tokens=1e7, size=20.0)
     new = rng.dirichlet(np.ones(K), 5)
-    error = predict(found, new * 1e7) - loss(new, 10.0, 20.0)
+    error = predict(found.fitted, new * 1e7) - loss(new, 10.0, 20.0)
+    assert found.ok_E.all() and found.decided_E.all()
     # The truth's law is additive in steps and size, so extrapolating in turn is exact but for the
     # exponents' priors; staying at the largest run would miss by more than .05.
     assert np.abs(error).max() < 0.005

@@ -55,6 +55,44 @@ def test_three_points_have_two_solutions_and_do_not_decide():
     assert np.abs(flat.residual).max() < 1e-9
 
 
+def branches(a, b, c):
+    """Every (N0, b) whose curve passes through three points, by a fine scan of log N0."""
+    y_P = curve(X_P, a, b, c)
+    log_a = np.linspace(np.log(1e-4), np.log(100), 40_000)
+    shift = np.exp(log_a)
+    exponent = np.full(len(shift), 0.5)
+    # The ratio of the curve's two falls grows with b at any N0: bisection finds it.
+    low, high = np.full(len(shift), 1e-6), np.full(len(shift), 30.0)
+    for _ in range(60):
+        exponent = (low + high) / 2
+        f = (X_P + shift[:, None]) ** -exponent[:, None]
+        steep = (f[:, 0] - f[:, 1]) / (f[:, 1] - f[:, 2]) > (y_P[0] - y_P[1]) / (y_P[1] - y_P[2])
+        low, high = np.where(steep, low, exponent), np.where(steep, exponent, high)
+    f = (X_P + shift[:, None]) ** -exponent[:, None]
+    miss = (f[:, 0] - f[:, 2]) - (y_P[0] - y_P[2])
+    inside = (exponent > 2e-6) & (exponent < 29.9)
+    found = np.flatnonzero((miss[1:] * miss[:-1] < 0) & inside[1:] & inside[:-1])
+    t = miss[found] / (miss[found] - miss[found + 1])
+    between = lambda v: v[found] * (1 - t) + v[found + 1] * t  # noqa: E731
+    return list(zip(np.exp(between(log_a)), between(exponent), strict=True))
+
+
+def test_every_exact_solution_is_reported_and_no_other():
+    rng, seen = np.random.default_rng(0), []
+    for _ in range(60):
+        a, b = np.exp(rng.uniform(np.log(0.02), np.log(15))), np.exp(rng.uniform(-2.5, 1.2))
+        c = rng.uniform(0, 1)
+        expected = sorted(branches(a, b, c), key=lambda s: -s[1])
+        if len(expected) == 2 and expected[0][0] < 1.1 * expected[1][0]:
+            continue  # nearly one double solution: what lies between is as good, to rounding
+        found = fit.fit_power_law(X_P, curve(X_P, a, b, c)).solutions
+        found = found[np.isfinite(found[:, 0]), :2]
+        assert len(found) == len(expected), (a, b, c)
+        np.testing.assert_allclose(found, expected, rtol=2e-3)
+        seen.append(len(expected))
+    assert set(seen) == {1, 2} and len(seen) > 50
+
+
 def test_without_offset_it_is_algorithm_1():
     found = fit.fit_power_law(X_P, X_P**-0.3 + 0.1, offset="zero")
     np.testing.assert_allclose([found.offset, found.exponent, found.constant], [0, 0.3, 0.1])

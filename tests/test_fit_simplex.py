@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 
 from autoscale_jax import fit
-from autoscale_jax.fit.law import FittedLaw, predict
+from autoscale_jax.fit.objective import SHARPNESS
+from autoscale_jax.fit.parametric import FittedLaw, predict
 from autoscale_jax.fit.power import PowerLaw
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.simplex import project
@@ -66,8 +68,8 @@ def slsqp(law, lower, upper):
     return result.fun if feasible else np.inf
 
 
-def check(seed, k, general):
-    law, lower, upper = problem(seed, k)
+def check(law, lower, upper, general):
+    k = len(lower)
     solved: Any = Losses(np.ones(k), law) if general else law
     objective = "mean_loss" if general else "mean_perplexity"
     found = fit.optimal_mixture(solved, 1.0, lower=lower, upper=upper, objective=objective)
@@ -76,19 +78,58 @@ def check(seed, k, general):
     assert (w >= lower - 1e-12).all() and (w <= upper + 1e-12).all()
     # Never worse than the peer; the duality gap bounds the distance to the optimum from above.
     assert found.value <= slsqp(law, lower, upper) + 1e-8
-    assert found.gap < 1e-8
+    assert found.gap < 1e-8 and found.kkt < 1e-5 and found.ok
+    return w, lower, upper
 
 
 @pytest.mark.parametrize("k", [2, 7, 100])
 def test_random_problems_equal_slsqp_by_bisection(k):
     for seed in range(5 if k == 100 else 20):
-        check(seed, k, general=False)
+        check(*problem(seed, k), general=False)
 
 
 @pytest.mark.parametrize("k", [2, 7])
 def test_random_problems_equal_slsqp_by_projected_gradient(k):
     for seed in range(20):
-        check(seed, k, general=True)
+        check(*problem(seed, k), general=True)
+
+
+@pytest.mark.parametrize("general", [False, True])
+@pytest.mark.parametrize("k", [2, 7, 30])
+def test_degenerate_problems(k, general):
+    rng = np.random.default_rng(k)
+    a, b = rng.uniform(0.1, 3, k), rng.uniform(0.5, 2, k)
+    law, zero = PowerLaw(a, b, np.full(k, 1 / k), 1.0), np.zeros(k)
+    # All caps but one active: the last domain must take what they leave.
+    upper = np.full(k, 0.8 / k)
+    upper[-1] = 1.0
+    weak = law._replace(exponent_K=np.where(np.arange(k) == k - 1, 1e-3, b))
+    w, _, upper = check(weak, zero, upper, general)
+    assert (w[:-1] > upper[:-1] - 1e-9).all()
+    # Caps, or floors, that leave one mixture only.
+    for lower, upper in ((zero, np.full(k, 1 / k)), (np.full(k, 1 / k), np.ones(k))):
+        w, *_ = check(law, lower, upper, general)
+        np.testing.assert_allclose(w, 1 / k, atol=1e-9)
+    # No domain has a say.
+    check(law._replace(exponent_K=zero), zero, np.ones(k), general)
+
+
+@pytest.mark.parametrize("general", [False, True])
+def test_the_optimum_under_jit_and_vmap(general):
+    power, lower, upper = problem(1, 5)
+    law: Any = Losses(np.ones(5), power) if general else power
+
+    def solve(law, tokens, lower, upper):
+        return fit.optimal_mixture(
+            law, tokens, lower=lower, upper=upper, objective="mean_loss"
+        ).weights_K
+
+    tokens = np.array([0.5, 1.0, 2.0])
+    one = [solve(law, t, lower, upper) for t in tokens]
+    with jax.enable_x64(True):
+        many = jax.jit(jax.vmap(solve, in_axes=(None, 0, None, None)))
+        found = many(jax.tree.map(jnp.asarray, law), tokens, lower, upper)
+    np.testing.assert_allclose(found, one, atol=1e-7)
 
 
 @pytest.mark.slow
@@ -96,7 +137,7 @@ def test_random_problems_equal_slsqp_by_projected_gradient(k):
 @pytest.mark.parametrize("general", [False, True])
 def test_a_thousand_random_problems(k, n, general):
     for seed in range(n):
-        check(seed, k, general)
+        check(*problem(seed, k), general)
 
 
 @settings(max_examples=25)
@@ -138,6 +179,33 @@ def test_a_worst_domain_objective_lifts_the_worst():
         fitted, 300.0, objective="worst_loss", target_weights=np.array([1.0, 0, 0])
     )
     assert first.weights_K[0] > 0.99
+
+
+def least_worst(fitted, tokens, k):
+    """The least that the worst loss can be, by its epigraph."""
+    result = minimize(
+        lambda v: v[-1], np.append(np.full(k, 1 / k), 10.0), method="SLSQP",
+        bounds=[(1e-6, 1)] * k + [(0, 20)],
+        constraints=[
+            {"type": "eq", "fun": lambda v: v[:-1].sum() - 1},
+            {"type": "ineq", "fun": lambda v: v[-1] - predict(fitted, v[None, :-1] * tokens)[0]},
+        ],
+        options={"ftol": 1e-10, "maxiter": 300},
+    )  # fmt: skip
+    return result.fun
+
+
+def test_the_smooth_worst_is_within_its_bound_of_the_least_worst():
+    rng, k = np.random.default_rng(3), 3
+    for _ in range(3):
+        floor, beta = rng.uniform(1, 2, k), rng.uniform(0.3, 1, k)
+        theta = np.c_[floor, np.log(beta), np.zeros(k), np.full(k, -1.0), np.zeros(k), np.eye(k)]
+        fitted = FittedLaw(theta, np.ones(k), 1.0, fit.LAWS["effective data"])
+        found = fit.optimal_mixture(fitted, 300.0, objective="worst_loss")
+        truth = predict(fitted, found.weights_K[None] * 300)[0].max()
+        bound = np.log(k) / SHARPNESS
+        assert truth <= least_worst(fitted, 300.0, k) + bound
+        assert truth <= found.value <= truth + bound
 
 
 @pytest.mark.parametrize(

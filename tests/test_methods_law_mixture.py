@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from autoscale_jax.fit.effective import EffectiveData
-from autoscale_jax.fit.law import FittedLaw, predict
+from autoscale_jax.fit.parametric import FittedLaw, predict
 from autoscale_jax.fit.simplex import optimal_mixture
 from autoscale_jax.methods.law_mixture import law_mixture
 from autoscale_jax.methods.space import Size, Space, Trial

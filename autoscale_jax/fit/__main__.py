@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from autoscale_jax.fit.objective import Objective
-from autoscale_jax.fit.recommend import Method, recommend
+from autoscale_jax.fit.recommend import METHODS, recommend
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Proposal
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="tidy CSVs, e.g. one for each budget")
     parser.add_argument("--tokens", type=float, required=True, help="the target's tokens")
     parser.add_argument("--run-tokens", type=float, help="tokens of a run, where no column tells")
-    parser.add_argument("--method", choices=get_args(Method), default="auto")
+    parser.add_argument("--method", choices=METHODS, default="auto")
     parser.add_argument("--objective", choices=get_args(Objective), default="mean_perplexity")
     parser.add_argument("--lower", type=float, help="floor on every weight")
     parser.add_argument("--upper", type=float, help="cap on every weight")

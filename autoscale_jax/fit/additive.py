@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.law import Points, Problem
+from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.parametric import ParametricLaw, Problem
 
 
 def _start(points: Points, own_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,7 +22,7 @@ def _start(points: Points, own_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 
 @dataclasses.dataclass(frozen=True)
-class AdditivePower:
+class AdditivePower(ParametricLaw):
     """L_e = E_e + sum_i c_ei (x_i + k_e)^-g_ei, c >= 0: Eq. 2 with amplitudes, all losses at once.
 
     theta = (E, log k, c_1..c_K, log g_1..g_K). Evaluation domains share each training domain's
@@ -58,7 +59,7 @@ class AdditivePower:
 
 
 @dataclasses.dataclass(frozen=True)
-class AdditiveLog:
+class AdditiveLog(ParametricLaw):
     """L_e = E_e - sum_i c_ei log(x_i + k_e), c >= 0; theta = (E, log k, c_1..c_K)."""
 
     name: str = dataclasses.field(default="additive log", compare=False)
@@ -74,8 +75,11 @@ class AdditiveLog:
         mean_ExP, sd_ExP = np.zeros((e, 2 + k)), np.full((e, 2 + k), np.inf)
         mean_ExP[:, 1], sd_ExP[:, 1] = np.log(0.1), 1.0
         sd_ExP[:, 2:] = np.where(own_ExK, np.inf, range_E[:, None])
-        theta_ExP = mean_ExP.copy()
-        theta_ExP[:, 0] = lowest_E + range_E
-        theta_ExP[:, 2:] = np.where(own_ExK, 0.2, 0.02) * range_E[:, None]
+        starts = []
+        for offset in (0.1, 1.0):
+            theta_ExP = mean_ExP.copy()
+            theta_ExP[:, 0], theta_ExP[:, 1] = lowest_E + range_E, np.log(offset)
+            theta_ExP[:, 2:] = np.where(own_ExK, 0.2, 0.02) * range_E[:, None]
+            starts.append(theta_ExP)
         pooled_P = np.zeros(2 + k, dtype=bool)
-        return Problem(theta_ExP[:, None], low_ExP, high_ExP, mean_ExP, sd_ExP, pooled_P)
+        return Problem(np.stack(starts, 1), low_ExP, high_ExP, mean_ExP, sd_ExP, pooled_P)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autoscale_jax.fit.inputs import finite, not_traced, whole
 from autoscale_jax.fit.power import Branch, Offset, PowerLaw, PowerLawFit, fit_power_law
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.separable import power_law_optimum
@@ -117,9 +118,15 @@ def ddo_optimum(
     Raises:
       BadInput: not a DDO design, values that are not finite and positive, bounds without a mixture.
     """
+    not_traced("ddo_optimum", tokens_RxK, value_R)
     tokens_RxK = np.asarray(tokens_RxK, dtype=np.float64)
     value_R = np.asarray(value_R, dtype=np.float64)
-    _check(tokens_RxK, value_R)
+    _check(tokens_RxK, value_R, names)
+    if total is not None:
+        finite("total", total, "give the mixture's tokens, above 0", above=0)
+    if noise is not None:
+        finite("noise", noise, "give the relative sd of one run's objective, 0 or more", least=0)
+    whole("samples", samples, 0)
     design = find_design(tokens_RxK, names)
     k = tokens_RxK.shape[1]
     base_value = float(value_R[design.base_rows].mean())
@@ -240,12 +247,18 @@ def _warn(
     return tuple(lines)
 
 
-def _check(tokens_RxK: np.ndarray, value_R: np.ndarray) -> None:
+def _check(tokens_RxK: np.ndarray, value_R: np.ndarray, names: tuple[str, ...]) -> None:
     if tokens_RxK.ndim != 2 or value_R.shape != tokens_RxK.shape[:1]:
         raise BadInput(
             f"tokens_RxK {tokens_RxK.shape} and value_R {value_R.shape}: one value for each row"
         )
-    for r, c in np.argwhere(~np.isfinite(tokens_RxK) | (tokens_RxK < 0)):
-        raise BadInput(f"row {r}, column {c}: tokens = {tokens_RxK[r, c]}: give 0 or more")
-    for (r,) in np.argwhere(~np.isfinite(value_R) | (value_R <= 0)):
-        raise BadInput(f"row {r}: objective = {value_R[r]}: leave out runs that diverged or failed")
+    if names and len(names) != tokens_RxK.shape[1]:
+        raise BadInput(f"names = {names}: give one for each of {tokens_RxK.shape[1]} domains")
+    finite(
+        "tokens_RxK", tokens_RxK, "give 0 or more", least=0,
+        place=lambda r, c: f"row {r}, column {c}: tokens",
+    )  # fmt: skip
+    finite(
+        "value_R", value_R, "leave out runs that diverged or failed", above=0,
+        place=lambda r: f"row {r}: objective",
+    )  # fmt: skip

@@ -14,13 +14,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.law import Points, Problem
+from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.parametric import ParametricLaw, Problem
 
 SHIFT = 0.01  # (N + SHIFT)^rho - SHIFT^rho in units of `Points.scale`: a finite slope at N = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class EffectiveData:
+class EffectiveData(ParametricLaw):
     """theta = (E, log beta, log k0, log gamma, log rho, A_1..A_K).
 
     `transfer_sd` is the prior sd of A between domains, `rho_sd` that of log rho below 0 (0: rho is

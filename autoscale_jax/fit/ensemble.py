@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
+from autoscale_jax.fit.law import Samples
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.precision import scope
 from autoscale_jax.fit.repetition import effective_tokens
-from autoscale_jax.fit.simplex import Mixture, Predicts, polish, project
+from autoscale_jax.fit.simplex import Mixture, polish, project
 
 LANES = 50  # optima per compiled call, however many samples there are
 
@@ -30,16 +31,6 @@ class Averaged(NamedTuple):
         """Losses (..., E) at tokens (..., K)."""
         each = [law.predict(tokens) * s for law, s in zip(self.laws, self.shares_M, strict=True)]
         return sum(each[1:], each[0])
-
-
-class Samples(Protocol):
-    """S versions of a fitted law, a pytree."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, i: Any) -> Predicts:
-        """The i-th version; those of several i, again with a leading axis."""
-        ...
 
 
 def predict_samples(laws_S: Samples, tokens_K: Any, unique_K: Any) -> Any:

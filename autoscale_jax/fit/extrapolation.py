@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autoscale_jax.fit.inputs import finite
 from autoscale_jax.fit.precision import float64, is_traced
 from autoscale_jax.fit.simplex import bounds_of
 from autoscale_jax.specs import BadInput
@@ -23,6 +24,7 @@ REASONS = (
     "no t reaches the total: the domains that grow are capped below it",
     "no t reaches the total: some domains shrink between the scales, so it does not occur",
     "both scales have the same optimum: there is no direction to extrapolate along",
+    "a token count is not above 0, or the scales are not in ascending order",
 )
 ROOT_STEPS, BISECTIONS = 100, 70
 
@@ -118,6 +120,8 @@ def _extrapolate(
     n1_K: Any, n2_K: Any, total: Any, n0_K: Any, lower_K: Any, upper_K: Any, sd1_K: Any, sd2_K: Any
 ) -> Extrapolation:
     floor = jnp.finfo(n1_K.dtype).tiny
+    sane = (jnp.minimum(n1_K, n2_K) >= 0).all() & (jnp.minimum(n1_K, n2_K) + n0_K > 0).all()
+    sane &= (n2_K.sum() >= n1_K.sum()) & (total > 0)
     g1_K, g2_K = jnp.maximum(n1_K + n0_K, floor), jnp.maximum(n2_K + n0_K, floor)
     w1_K, w2_K = n1_K / n1_K.sum(), n2_K / n2_K.sum()
     near = lambda w_K, bound_K: jnp.abs(w_K - bound_K) < 1e-6  # noqa: E731
@@ -129,6 +133,7 @@ def _extrapolate(
     high_K = jnp.where(held_low_K, low_K, high_K)
     low_K = jnp.where(held_high_K, upper_K * total, low_K)
     t, tokens_K, reason = _root(total, g1_K, g2_K, n0_K, low_K, high_K)
+    reason = jnp.where(sane, reason, 4)
     ok = (reason == 0) & jnp.isfinite(tokens_K).all()
     weights_K = jnp.where(ok, tokens_K / tokens_K.sum(), jnp.nan)
     keep_K = _bounded(w2_K, lower_K, upper_K)
@@ -231,10 +236,19 @@ def extrapolate(
       `explain` says why, while `keep_K` and `shrunk_K` (then equal) remain usable.
 
     Raises:
-      BadInput: token counts that are negative, zero without n0, not finite, or of unequal length.
+      BadInput: token counts that are negative, zero without n0, not finite, or of unequal length,
+        or whose larger scale comes first. Inside a trace ok is False instead.
     """
     if not is_traced(n1, n2, total, n0, log_sd):
         check_scales(n1, n2, total, n0)
+        _check_sds(log_sd, len(n1))
+    return solve(n1, n2, total, n0, lower, upper, log_sd)
+
+
+def solve(
+    n1: Any, n2: Any, total: Any, n0: Any, lower: Any, upper: Any, log_sd: Any
+) -> Extrapolation:
+    """`extrapolate` without its checks of n1, n2 and total."""
     n1_K, n2_K = jnp.asarray(n1, dtype=float), jnp.asarray(n2, dtype=float)
     k = n1_K.shape[0]
     lower_K, upper_K = map(jnp.asarray, bounds_of(lower, upper, k))
@@ -242,6 +256,15 @@ def extrapolate(
     return _extrapolate(
         n1_K, n2_K, jnp.asarray(total, dtype=float), spread[0], lower_K, upper_K, *spread[1:]
     )
+
+
+def _check_sds(log_sd: Any, k: int) -> None:
+    if np.ndim(log_sd) == 0 or len(log_sd) != 2:
+        raise BadInput(f"log_sd = {log_sd!r}: give two, of log n1 and of log n2")
+    for i, sd in enumerate(log_sd):
+        sd = finite(f"log_sd[{i}]", sd, "give the sd of log tokens, 0 or more", least=0)
+        if sd.shape not in ((), (k,)):
+            raise BadInput(f"log_sd[{i}] has shape {sd.shape}: give one number or {k}")
 
 
 def autoscale_ladder(n1: Any, n2: Any, total: float) -> np.ndarray:
@@ -268,12 +291,17 @@ def check_scales(n1: Any, n2: Any, total: Any, n0: Any) -> None:
     """Refuse token counts that no extrapolation starts from."""
     if np.shape(n1) != np.shape(n2) or np.ndim(n1) != 1:
         raise BadInput(f"n1, n2 have shapes {np.shape(n1)}, {np.shape(n2)}: give K tokens each")
+    n0_K = finite("n0", n0, "give the law's offsets in tokens, 0 or more", least=0)
+    if n0_K.shape not in ((), np.shape(n1)):
+        raise BadInput(f"n0 has shape {n0_K.shape}: give one number or {len(n1)}")
     for name, n in (("n1", n1), ("n2", n2)):
-        shifted = np.asarray(n, dtype=np.float64) + n0
-        for i, (v, s) in enumerate(zip(np.asarray(n), shifted, strict=True)):
-            if not np.isfinite(v) or v < 0 or s <= 0:
-                raise BadInput(f"{name}[{i}] = {v}: give tokens above 0 (0 only with n0 above 0)")
-    if np.sum(n1) <= 0 or np.sum(n2) <= 0:
-        raise BadInput("n1, n2: each needs tokens of at least one domain")
-    if not np.all(np.isfinite(total)) or not np.all(np.asarray(total) > 0):
-        raise BadInput(f"total = {total}: give a number of tokens above 0")
+        remedy = "give tokens above 0 (0 only with n0 above 0)"
+        n_K = finite(name, n, remedy, least=0)
+        finite(name, n_K, remedy, above=0, used=n0_K <= 0)
+        if n_K.sum() <= 0:
+            raise BadInput(f"{name}: give tokens of at least one domain")
+    if np.sum(n2) < np.sum(n1):
+        raise BadInput(
+            f"n1, n2 sum to {np.sum(n1):.6g} and {np.sum(n2):.6g}: give the smaller scale first"
+        )
+    finite("total", total, "give a number of tokens above 0", above=0)

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
 
-from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.law import Points, check_points
+from autoscale_jax.fit.marginal import maximum_a_posteriori, negative_log_marginal
 from autoscale_jax.fit.precision import scope
-from autoscale_jax.specs import BadInput
 
 EPS = 0.01  # weights are log(w + EPS): a domain's first per cent matters most
 JITTER = 1e-8  # of the amplitude: runs of the same mixture keep the kernel invertible
 MAX_FIT = 160  # runs from which the kernel is learnt; prediction uses all
-FIRST, LATER = 50, 15  # steps for the first evaluation domain, and from its kernel for the next
+STEPS = 100  # of the search from each start
+BOUND = 8.0  # of every logarithm
 
 
 class Kernel(NamedTuple):
@@ -53,6 +53,7 @@ class GaussianProcess(NamedTuple):
     mean_E: Any
     deviation_E: Any
     alpha_ExR: Any
+    ok_E: Any  # the search for the kernel converged
     scale_K: Any
     size: Any
 
@@ -107,11 +108,16 @@ def features(tokens_RxK: Any, size_R: Any) -> Any:
     )
 
 
-def factor(kernel: Kernel, x_RxD: Any, variance_R: Any, used_R: Any) -> Any:
-    """Cholesky factor of the covariance of noisy runs; runs left out are on their own."""
+def noisy(kernel: Kernel, x_RxD: Any, variance_R: Any, used_R: Any) -> Any:
+    """(R, R) covariance of noisy runs; runs left out are on their own."""
     k = kernel(x_RxD, x_RxD) * used_R[:, None] * used_R
     jitter = JITTER * (1 + jnp.exp(kernel.log_amplitude))
-    return jnp.linalg.cholesky(k + jnp.diag(jnp.where(used_R > 0, variance_R + jitter, 1.0)))
+    return k + jnp.diag(jnp.where(used_R > 0, variance_R + jitter, 1.0))
+
+
+def factor(kernel: Kernel, x_RxD: Any, variance_R: Any, used_R: Any) -> Any:
+    """Its Cholesky factor."""
+    return jnp.linalg.cholesky(noisy(kernel, x_RxD, variance_R, used_R))
 
 
 def _split(theta_P: Any, sd_R: Any) -> tuple[Kernel, Any]:
@@ -124,11 +130,9 @@ def _split(theta_P: Any, sd_R: Any) -> tuple[Kernel, Any]:
 def _negative_log_posterior(theta_P: Any, x_RxD: Any, y_R: Any, sd_R: Any, used_R: Any) -> Any:
     """-log p(y, theta)."""
     kernel, variance_R = _split(theta_P, sd_R)
-    chol = factor(kernel, x_RxD, variance_R, used_R)
-    half = jax.scipy.linalg.solve_triangular(chol, y_R * used_R, lower=True)
     centre_P, width_P = _prior(x_RxD.shape[1])
     prior = 0.5 * (((theta_P - centre_P) / width_P) ** 2).sum()
-    return 0.5 * half @ half + jnp.log(jnp.diag(chol)).sum() + prior
+    return negative_log_marginal(noisy(kernel, x_RxD, variance_R, used_R), y_R * used_R) + prior
 
 
 def _prior(d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -148,18 +152,13 @@ def _solve(theta_P: Any, x_RxD: Any, y_R: Any, sd_R: Any, used_R: Any) -> tuple[
     return jax.scipy.linalg.cho_solve((chol, True), y_R * used_R), variance_R
 
 
-def _learn(start_P: np.ndarray, steps: int, *data: Any) -> np.ndarray:
-    """MAP kernel parameters by L-BFGS."""
-
-    def both(theta_P: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient_P = _objective(jnp.asarray(theta_P), *data)
-        return float(value), np.asarray(gradient_P)
-
-    bounds = [(-8, 8)] * len(start_P)
-    found = minimize(
-        both, start_P, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
-    )
-    return found.x if np.isfinite(found.fun) else start_P
+def _learn(start_P: np.ndarray, *data: Any) -> tuple[np.ndarray, bool]:
+    """MAP kernel parameters from `start_P` and from lengths a fifth of the prior's."""
+    d = len(start_P) - 3
+    short_P = _prior(d)[0] - np.where(np.arange(d + 3) < d, np.log(5.0), 0.0)
+    edge_P = np.full(len(start_P), BOUND)
+    value_and_grad = lambda theta_P: _objective(jnp.asarray(theta_P), *data)  # noqa: E731
+    return maximum_a_posteriori(value_and_grad, (start_P, short_P), -edge_P, edge_P, STEPS)
 
 
 def fit_gp(points: Points, *, seed: int = 0) -> GaussianProcess:
@@ -171,8 +170,8 @@ def fit_gp(points: Points, *, seed: int = 0) -> GaussianProcess:
       BadInput: fewer than 4 runs, or values that are not finite.
     """
     used = np.isfinite(points.sd_RxE).all(1)
-    if used.sum() < 4 or not np.isfinite(points.loss_RxE[used]).all():
-        raise BadInput(f"{used.sum()} usable runs: the Gaussian process needs 4 with finite losses")
+    sd_RxE = np.where(used[:, None], points.sd_RxE, np.inf)
+    check_points(points._replace(sd_RxE=sd_RxE), "gaussian process")
     used_R = used.astype(float)
     mean_E = points.loss_RxE[used].mean(0)
     deviation_E = np.maximum(points.loss_RxE[used].std(0), 1e-9)
@@ -185,19 +184,20 @@ def fit_gp(points: Points, *, seed: int = 0) -> GaussianProcess:
         centre_D, spread_D = raw_RxD[used].mean(0), raw_RxD[used].std(0)
         spread_D = np.where(spread_D > 1e-9, spread_D, 1.0)
         x_RxD = (raw_RxD - centre_D) / spread_D
-        theta_P, steps = _prior(x_RxD.shape[1])[0], FIRST
-        thetas, alphas, variances = [], [], []
+        theta_P = _prior(x_RxD.shape[1])[0]
+        thetas, alphas, variances, ok = [], [], [], []
         for y_R, sd_R in zip(target_RxE.T, sd_RxE.T, strict=True):
             few = [jnp.asarray(v[subset]) for v in (x_RxD, y_R, sd_R, used_R)]
-            theta_P, steps = _learn(theta_P, steps, *few), LATER
+            theta_P, converged = _learn(theta_P, *few)  # each starts at the one before it
             alpha_R, variance_R = _solve(theta_P, x_RxD, y_R, sd_R, used_R)
             thetas.append(theta_P)
             alphas.append(np.asarray(alpha_R))
             variances.append(np.asarray(variance_R))
+            ok.append(converged)
     theta_ExP, d = np.stack(thetas), x_RxD.shape[1]
     return GaussianProcess(
         x_RxD, used_R, centre_D, spread_D,
         Kernel(theta_ExP[:, :d], theta_ExP[:, d], theta_ExP[:, d + 1]),
         np.stack(variances, 1), target_RxE, mean_E, deviation_E, np.stack(alphas),
-        np.full(points.tokens_RxK.shape[1], points.scale), 1.0,
+        np.array(ok), np.full(points.tokens_RxK.shape[1], points.scale), 1.0,
     )  # fmt: skip

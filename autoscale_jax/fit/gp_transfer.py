@@ -196,7 +196,7 @@ def fit_surrogate(
     bent_P = np.concatenate([[np.log(BENT)], mean_P[1:]])
     with scope():
         x, y, used = (jnp.asarray(v) for v in padded)
-        theta_P = maximum_a_posteriori(
+        theta_P, _ = maximum_a_posteriori(
             lambda theta_P: _objective(theta_P, x, y, used),
             [mean_P, bent_P] if last_P is None else [last_P],
             mean_P - WIDTHS * sd_P,

@@ -45,8 +45,9 @@ def maximum_a_posteriori(
     low_P: np.ndarray,
     high_P: np.ndarray,
     steps: int,
-) -> np.ndarray:
-    """The parameters of least value that L-BFGS-B finds from any of the starts.
+) -> tuple[np.ndarray, bool]:
+    """The parameters of least value that L-BFGS-B finds from any of the starts, and whether it
+    converged there.
 
     Where the value is not finite, parameters count as bad: the search turns back.
     """
@@ -65,4 +66,5 @@ def maximum_a_posteriori(
         )
         for start_P in starts
     ]  # fmt: skip
-    return np.asarray(min(found, key=lambda result: result.fun).x)
+    best = min(found, key=lambda result: result.fun)
+    return np.asarray(best.x), bool(best.success and best.fun < REFUSED)

@@ -8,17 +8,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.law import Points, Problem
+from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.parametric import ParametricLaw, Problem
 
 
 @dataclasses.dataclass(frozen=True)
-class DataMixing:
+class DataMixing(ParametricLaw):
     """L_e = c_e + exp(k_e + t_e.w) n^-a_e s^-b_e; n tokens and s size in units of the smallest.
 
     theta = (c, k, log a, log b, t_1..t_K); an exponent without two levels in the data stays at its
-    prior mean. At one budget and size it is the published exponential law.
+    prior mean. At one budget and size it is the published exponential law. Weights sum to 1, so
+    what is added to k can be taken off every t.
     """
 
+    gauges = 1
     name: str = dataclasses.field(default="data mixing", compare=False)
 
     def curve(self, theta_P: Any, x_K: Any, size: Any) -> Any:
@@ -38,6 +41,8 @@ class DataMixing:
         mean_ExP, sd_ExP = np.zeros((e, 4 + k)), np.full((e, 4 + k), np.inf)
         mean_ExP[:, 2:4], sd_ExP[:, 2:4] = np.log(0.2), 0.5
         sd_ExP[:, 4:] = 10.0
+        if len(set(points.size_R)) == 1:  # the size plays no part
+            low_ExP[:, 3] = high_ExP[:, 3] = mean_ExP[:, 3]
         starts = []
         for share in (0.3, 0.8):
             theta_ExP = mean_ExP.copy()

@@ -13,13 +13,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.law import FittedLaw, Points, Problem, fit_law, predict
+from autoscale_jax.fit.law import LawFit, Points
 from autoscale_jax.fit.mixing import DataMixing
+from autoscale_jax.fit.parametric import ParametricLaw, Problem, fit_law, predict
 from autoscale_jax.specs import BadInput
 
 
 @dataclasses.dataclass(frozen=True)
-class ScaleLaw:
+class ScaleLaw(ParametricLaw):
     """L = c + exp(k) n^-a, n the sum of x (tokens or model size); theta = (c, k, log a)."""
 
     name: str = dataclasses.field(default="scale", compare=False)
@@ -47,7 +48,7 @@ class ScaleLaw:
         return Problem(np.stack(starts, 1), low_ExP, high_ExP, mean_ExP, sd_ExP, pooled_P)
 
 
-def fit_nested(points: Points, own_E: np.ndarray, *, tokens: float, size: float = 1.0) -> FittedLaw:
+def fit_nested(points: Points, own_E: np.ndarray, *, tokens: float, size: float = 1.0) -> LawFit:
     """The mixing law at `tokens` tokens and model size `size`, fitted to extrapolated losses.
 
     Args:
@@ -56,7 +57,7 @@ def fit_nested(points: Points, own_E: np.ndarray, *, tokens: float, size: float 
         are rows with sd inf.
 
     Returns:
-      a law that holds at `tokens` and `size` only: give it mixtures of that many tokens.
+      the fit of a law that holds at `tokens` and `size` only: give it mixtures of that many tokens.
 
     Raises:
       BadInput: fewer than 4 mixtures, or none with two token counts (model sizes).
@@ -81,7 +82,7 @@ def fit_nested(points: Points, own_E: np.ndarray, *, tokens: float, size: float 
     known_M = np.isfinite(loss_MxE).all(1)
     loss_MxE, w_MxK = loss_MxE[known_M], w_MxK[known_M]
     scaled = Points(w_MxK * tokens, loss_MxE, np.full(loss_MxE.shape, sd), np.ones(len(w_MxK)))
-    return fit_law(DataMixing(), scaled, own_E).fitted
+    return fit_law(DataMixing(), scaled, own_E)
 
 
 def _extrapolate(

@@ -10,6 +10,7 @@ import numpy as np
 from autoscale_jax.fit.budgets import budgets_of
 from autoscale_jax.fit.ddo import find_design
 from autoscale_jax.fit.ensemble import Ensemble
+from autoscale_jax.fit.inputs import finite
 from autoscale_jax.fit.noise import Noise
 from autoscale_jax.fit.objective import Objective
 from autoscale_jax.fit.study import Study, judge_of, study_of
@@ -47,6 +48,8 @@ def next_run(
     eval_weights: Mapping[str, float] | None = None,
     lower: float | Mapping[str, float] | None = None,
     upper: float | Mapping[str, float] | None = None,
+    unique: Mapping[str, float] | None = None,
+    max_epochs: float = 4.0,
     noise: float | None = None,
     factors: tuple[float, ...] = (3.0, 1 / 3),
     flops_per_token: float = 1.0,
@@ -65,12 +68,14 @@ def next_run(
     Raises:
       BadInput: as `recommend`, and for factors that are not above 0.
     """
-    for factor in factors:
-        if not np.isfinite(factor) or factor <= 0 or factor == 1:
-            raise BadInput(f"factors: {factor}: give numbers above 0 other than 1")
+    for i, factor in enumerate(finite("factors", factors, "give numbers above 0", above=0)):
+        if factor == 1:
+            raise BadInput(f"factors[{i}] = 1: give numbers other than 1")
+    finite("flops_per_token", flops_per_token, "give a number above 0", above=0)
     study = study_of(
-        table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper
-    )
+        table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper,
+        unique=unique, max_epochs=max_epochs,
+    )  # fmt: skip
     judge, ensemble = judge_of(study, (), noise, samples, seed)
     optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
     best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)
@@ -79,6 +84,8 @@ def next_run(
     value_MxD = np.log(ensemble.values(mixtures_MxK * study.tokens))
     found = []
     for label, tokens_K in _candidates(study, factors):
+        if (tokens_K > max_epochs * study.unique_K).any():
+            continue  # no such run: there is not enough data
         fall = _fall(ensemble, judge.noise, tokens_K, value_MxD)
         named = dict(zip(study.arrays.domains, tokens_K.tolist(), strict=True))
         found.append(NextRun(label, named, fall, float(tokens_K.sum() * flops_per_token)))

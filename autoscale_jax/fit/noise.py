@@ -8,8 +8,10 @@ import numpy as np
 
 from autoscale_jax.fit.budgets import replicates_of
 from autoscale_jax.fit.effective import EffectiveData
-from autoscale_jax.fit.law import Points, fit_law
-from autoscale_jax.specs import BadInput, RunArrays
+from autoscale_jax.fit.inputs import finite
+from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.repetition import effective_runs
+from autoscale_jax.specs import RunArrays
 
 PSEUDO = 4.0  # degrees of freedom with which a domain's variance leans on the average
 FLOOR = 5e-4  # nats: rounding and evaluation noise that replicates of a seed do not show
@@ -31,8 +33,7 @@ def noise_of(arrays: RunArrays, own_E: np.ndarray, given: float | None = None) -
     given: sd of a run's loss in nats (a relative sd of the perplexity is the same number).
     """
     if given is not None:
-        if not np.isfinite(given) or given <= 0:
-            raise BadInput(f"noise = {given}: give the sd of one run's loss in nats, above 0")
+        finite("noise", given, "give the sd of one run's loss in nats, above 0", above=0)
         return Noise(np.full(len(own_E), float(given)), "given", 0.5)
     groups = replicates_of(arrays.tokens_RxK)
     deviations = [arrays.loss_RxE[rows] - arrays.loss_RxE[rows].mean(0) for rows in groups]
@@ -45,8 +46,8 @@ def noise_of(arrays: RunArrays, own_E: np.ndarray, given: float | None = None) -
         return Noise(sd_E, "replicates", _correlation(d_RxE / sd_E, degrees))
     guess = np.full(arrays.loss_RxE.shape, GUESS)
     sizes = np.ones(len(arrays.loss_RxE))
-    points = Points(arrays.tokens_RxK.astype(float), arrays.loss_RxE, guess, sizes)
-    residual_RxE = fit_law(EffectiveData(), points, own_E).residual_RxE
+    points = Points(effective_runs(arrays), arrays.loss_RxE, guess, sizes)
+    residual_RxE = EffectiveData().fit(points, own_E).residual_RxE
     # Each evaluation domain's law takes about half the runs' freedom in small tables.
     parameters = min(4 + arrays.tokens_RxK.shape[1], len(residual_RxE) / 2)
     degrees = len(residual_RxE) - parameters

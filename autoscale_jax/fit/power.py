@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autoscale_jax.fit.inputs import finite, one_of
 from autoscale_jax.fit.precision import float64, is_traced
 from autoscale_jax.specs import BadInput
 
@@ -43,8 +44,9 @@ class PowerLawFit(NamedTuple):
     """Fit of (x + offset)^-exponent + constant; `...` are the leading axes of the input.
 
     solutions: (..., KEPT, 3) of (offset, exponent, constant): every solution as good as the best,
-    the steepest first, NaN where there are fewer. `decided`: one solution only, and a Jacobian
-    whose condition number is below 1e3, so that the data fix the parameters.
+    the steepest first, NaN where there are fewer. `ok`: the solver converged, whatever the
+    residual. `decided`: one solution only, and a Jacobian (of log(N0 + .05) and log b, with c
+    solved for) whose condition number is below 1e3, so that the data fix the parameters.
     """
 
     offset: Any
@@ -169,9 +171,19 @@ def fit_power_law(
     Raises:
       BadInput: fewer points than parameters, or a point that is not finite or not positive in x.
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    x, y = jnp.broadcast_arrays(x, y)
-    w = jnp.ones_like(y) if weights is None else jnp.broadcast_to(jnp.asarray(weights), y.shape)
+    one_of("offset", offset, get_args(Offset))
+    one_of("branch", branch, get_args(Branch))
+    shapes = [np.shape(v) for v in (x, y, 1.0 if weights is None else weights)]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise BadInput(f"x, y, weights have shapes {shapes}: give (..., P) each") from error
+    if not shape or not shape[-1]:
+        raise BadInput(f"y has shape {shape}: give points, (..., P)")
+    x, y, w = (
+        jnp.broadcast_to(jnp.asarray(v, dtype=float), shape)
+        for v in (x, y, 1.0 if weights is None else weights)
+    )
     if not is_traced(x, y, w):
         _check_points(np.asarray(x), np.asarray(y), np.asarray(w), offset)
     lead, points = y.shape[:-1], y.shape[-1]
@@ -188,11 +200,10 @@ def fit_power_law(
 
 
 def _check_points(x: np.ndarray, y: np.ndarray, w: np.ndarray, offset: str) -> None:
+    finite("weights", w, "give 1/variance, 0 or more (0 leaves a point out)", least=0)
     used = w > 0
-    for name, v, bad in (("x", x, ~(x > 0) | ~np.isfinite(x)), ("y", y, ~np.isfinite(y))):
-        if (bad & used).any():
-            where = tuple(int(i) for i in np.argwhere(bad & used)[0])
-            raise BadInput(f"{name}{list(where)} = {v[where]}: give finite points, x above 0")
+    finite("x", x, "give tokens in units of the base run's, above 0", above=0, used=used)
+    finite("y", y, "give the objective in units of the base run's", used=used)
     need = 3 if offset == "free" else 2
     x_NxP, used_NxP = x.reshape(-1, x.shape[-1]), used.reshape(-1, x.shape[-1])
     # Resampled fits repeat the same amounts, so the first rows stand for all.

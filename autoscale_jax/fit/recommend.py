@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from autoscale_jax.fit.ensemble import Ensemble
+from autoscale_jax.fit.inputs import one_of
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
 from autoscale_jax.fit.selection import NAMES, Selection
@@ -16,19 +17,9 @@ from autoscale_jax.fit.study import Study, by_name, judge_of, study_of
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Proposal, RunArrays
 
-Method = Literal[
-    "auto",
-    "autoscale",
-    "keep",
-    "effective data",
-    "effective data, little transfer",
-    "effective data, saturating",
-    "additive power",
-    "additive log",
-    "data mixing",
-    "gaussian process",
-]
+METHODS = ("auto", "autoscale", "keep", *NAMES)
 SURE = 0.95  # a mixture this likely to beat the reference is not shrunk towards it
+NOT_BEATEN = ("reference", "autoscale", "autoscale, shrunk")  # no part of `p_beats`
 APART = 0.2  # width of the 90% interval of a weight difference above which it is undecided
 
 
@@ -36,7 +27,7 @@ def recommend(
     table: RunTable | RunArrays,
     tokens: float,
     *,
-    method: Method = "auto",
+    method: str = "auto",
     objective: Objective = "mean_perplexity",
     eval_weights: Mapping[str, float] | None = None,
     lower: float | Mapping[str, float] | None = None,
@@ -66,16 +57,17 @@ def recommend(
       samples: resampled fits of each law, behind all intervals and probabilities.
 
     Returns:
-      a `Proposal`; `details` holds the laws' held-out errors, the noise, and the other candidates
-      ("autoscale", "keep", the reference) with their predicted objectives. `predicted_low` and
-      `predicted_high` bound the proposal's expected objective at the target, without the noise of
-      a single run.
+      a `Proposal`; `details` holds each evaluation domain's predicted loss with its interval, the
+      laws' held-out errors, the noise, and the other candidates ("autoscale", the same shrunk
+      towards "keep" as far as noise explains it, "keep", the reference) with their predicted
+      objectives. `predicted_low` and `predicted_high` bound the proposal's expected objective at
+      the target, without the noise of a single run; for a "worst_..." objective it is the smooth
+      maximum, at most log(E)/50 nats above the worst domain's.
 
     Raises:
       BadInput: bad numbers in the table, unknown names, bounds without a mixture, one scale only.
     """
-    if method not in get_args(Method):
-        raise BadInput(f"method = {method!r}: give one of {', '.join(get_args(Method))}")
+    one_of("method", method, METHODS)
     study = study_of(
         table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper,
         unique=unique, max_epochs=max_epochs,
@@ -114,10 +106,13 @@ def _proposal(
     gain_D = _gain(values["reference"], value_D)
     low_K, high_K = np.percentile(np.vstack([optima_DxK, weights_K[None]]), [5, 95], axis=0)
     low_K, high_K = np.minimum(low_K, weights_K), np.maximum(high_K, weights_K)
-    warnings = _warnings(study, judge, optima_DxK, trust, sure, rule)
+    beaten = [n for n in others if n not in NOT_BEATEN]
+    p_beats = {n: _p_below(value_D, values[n]) for n in beaten}
+    warnings = [*_undecided(p_beats), *_warnings(study, judge, optima_DxK, trust, sure, rule)]
     predicted = np.percentile(value_D, [5, 95])
     named = lambda v_K: dict(zip(names, (float(v) for v in v_K), strict=True))  # noqa: E731
-    details = _details(study, judge, gain_D) | {
+    loss_DxE = ensemble.predictions(weights_K * study.tokens)
+    details = _details(study, judge, gain_D, loss_DxE) | {
         "trust": trust,
         "unshrunk": named(best_K),
         "candidates": {
@@ -125,7 +120,6 @@ def _proposal(
             for n in others
         },
     }
-    beaten = [n for n in others if n not in ("reference", "autoscale")]
     return Proposal(
         method=method,
         tokens=round(study.tokens),
@@ -135,22 +129,38 @@ def _proposal(
         predicted_objective=float(np.median(value_D)),
         predicted_low=float(predicted[0]),
         predicted_high=float(predicted[1]),
-        p_beats={n: float((value_D < values[n]).mean()) for n in beaten},
+        p_beats=p_beats,
         warnings=tuple(warnings),
         details=details,
     )
 
 
-def _details(study: Study, judge: Selection, gain_D: np.ndarray) -> dict[str, Any]:
-    """The objective, the gain over the reference, the laws' held-out errors and the noise."""
+def _p_below(a_D: np.ndarray, b_D: np.ndarray) -> float:
+    """P(a < b); mixtures that are the same count half."""
+    return float((a_D < b_D).mean() + (a_D == b_D).mean() / 2)
+
+
+def _undecided(p_beats: Mapping[str, float]) -> list[str]:
+    """Which mixtures the proposal may as well be worse than."""
+    open_ = [f"{n} (beats it with probability {p:.2f})" for n, p in p_beats.items() if p < SURE]
+    return [f"the proposal cannot be told apart from {', '.join(open_)}"] if open_ else []
+
+
+def _details(
+    study: Study, judge: Selection, gain_D: np.ndarray, loss_DxE: np.ndarray
+) -> dict[str, Any]:
+    """The objective, gain over the reference, predicted losses, the laws' errors and the noise."""
+    loss_3xE = np.percentile(loss_DxE, [50, 5, 95], axis=0)
     return {
         "objective": study.objective,
+        "losses": dict(zip(study.arrays.eval_domains, loss_3xE.T.tolist(), strict=True)),
         "gain_percent": [100 * float(v) for v in np.percentile(gain_D, [50, 5, 95])],
         "laws": {
             name: {
                 "held_out_contrast": judge.contrast[name],
                 "held_out_mae": judge.mae[name],
                 "share": judge.shares.get(name, 0.0),
+                "undecided": _named_where(study, judge, name),
             }
             for name in judge.contrast
         },
@@ -161,6 +171,14 @@ def _details(study: Study, judge: Selection, gain_D: np.ndarray) -> dict[str, An
             "sd": dict(zip(study.arrays.eval_domains, judge.noise.sd_E.tolist(), strict=True)),
         },
     }
+
+
+def _named_where(study: Study, judge: Selection, law: str) -> list[str]:
+    """Evaluation domains for which not the runs alone but the priors, too, fix a law."""
+    if law not in judge.fits:
+        return []
+    decided_E = judge.fits[law].decided_E
+    return [e for e, ok in zip(study.arrays.eval_domains, decided_E, strict=True) if not ok]
 
 
 def _gain(reference_D: np.ndarray, value_D: np.ndarray) -> np.ndarray:
@@ -176,8 +194,9 @@ def _warnings(
     lines = []
     if trust < 1:
         lines.append(
-            f"the predicted gain is small against its interval (it beats the reference with "
-            f"probability {sure:.2f}): weights moved {100 * (1 - trust):.0f}% of the way to it"
+            "the predicted gain is small against its interval (unshrunk, the mixture beats the "
+            f"reference with probability {sure:.2f}): weights moved {100 * (1 - trust):.0f}% of "
+            "the way to it"
         )
     pairs = []
     for i, j in itertools.combinations(range(len(names)), 2):
@@ -211,7 +230,11 @@ def _others(
     """Mixtures that the proposal is compared with, the reference first."""
     others = _references(study, reference, natural)
     if rule is not None:
-        return others | {"keep": rule.keep_K, "autoscale": rule.weights_K}
+        return others | {
+            "keep": rule.keep_K,
+            "autoscale": rule.weights_K,
+            "autoscale, shrunk": rule.shrunk_K,
+        }
     largest = float(study.arrays.tokens_RxK.sum(1).max())
     keep_K = ensemble.expected_optimum(largest, study.lower_K, study.upper_K)
     return others | {"keep": keep_K}

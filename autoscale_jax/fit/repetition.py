@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.specs import BadInput
+from autoscale_jax.fit.inputs import finite
+from autoscale_jax.specs import BadInput, RunArrays
 
 # Muennighoff et al. (2023), "Scaling Data-Constrained Language Models": fitted to 400 runs.
 DECAY = 15.387756
@@ -29,6 +30,14 @@ def effective_tokens(tokens: Any, unique: Any, decay: float = DECAY) -> Any:
     return xp.where(limited, worth, tokens)
 
 
+def effective_runs(arrays: RunArrays) -> np.ndarray:
+    """(R, K) fresh tokens that each run's tokens are worth, given what it had to draw from."""
+    tokens_RxK = np.asarray(arrays.tokens_RxK, dtype=np.float64)
+    if arrays.unique_RxK is None:
+        return tokens_RxK
+    return np.asarray(effective_tokens(tokens_RxK, arrays.unique_RxK))
+
+
 def epoch_caps(unique: Any, tokens: float, max_epochs: float) -> np.ndarray:
     """(K,) caps on the weights of `tokens` tokens: unique tokens times epochs, at most 1.
 
@@ -38,8 +47,8 @@ def epoch_caps(unique: Any, tokens: float, max_epochs: float) -> np.ndarray:
     unique_K = np.asarray(unique, dtype=np.float64)
     if np.isnan(unique_K).any() or (unique_K < 0).any():
         raise BadInput(f"unique = {unique_K.tolist()}: give tokens, 0 or more")
-    if not max_epochs > 0:
-        raise BadInput(f"max_epochs = {max_epochs}: give a number above 0")
+    finite("max_epochs", max_epochs, "give a number above 0", above=0)
+    finite("tokens", tokens, "give the target's training tokens, above 0", above=0)
     caps_K = np.minimum(unique_K * max_epochs / tokens, 1.0)
     if caps_K.sum() < 1:
         raise BadInput(

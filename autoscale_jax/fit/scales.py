@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.extrapolation import Extrapolation, check_scales, extrapolate
+from autoscale_jax.fit.extrapolation import Extrapolation, check_scales, solve
+from autoscale_jax.fit.inputs import finite
 from autoscale_jax.fit.precision import float64, is_traced
+from autoscale_jax.specs import BadInput
 
 ALTERNATIONS = 200
 
@@ -33,15 +35,19 @@ def extrapolate_scales(
     Raises:
       BadInput: as `extrapolate`, for any pair of neighbouring scales.
     """
-    if not is_traced(n_SxK, total):
+    if not is_traced(n_SxK, total, log_sd_SxK, n0):
+        if np.ndim(n_SxK) != 2 or len(n_SxK) < 2:
+            raise BadInput(f"n_SxK has shape {np.shape(n_SxK)}: give two scales or more")
         for smaller, larger in zip(np.asarray(n_SxK)[:-1], np.asarray(n_SxK)[1:], strict=True):
             check_scales(smaller, larger, total, n0)
+        if log_sd_SxK is not None:
+            finite("log_sd_SxK", log_sd_SxK, "give sds of log tokens, above 0", above=0)
     n_SxK = jnp.asarray(n_SxK, dtype=float)
     sd = jnp.asarray(1.0 if log_sd_SxK is None else log_sd_SxK, dtype=float)
     g1_K, g2_K, sd_2 = _ends(n_SxK, n0, jnp.broadcast_to(sd, n_SxK.shape))
     log_sd = (0.0, 0.0) if log_sd_SxK is None else (sd_2[0], sd_2[1])
     n1_K, n2_K = jnp.maximum(g1_K - n0, 1e-9), jnp.maximum(g2_K - n0, 1e-9)
-    return extrapolate(n1_K, n2_K, total, n0=n0, lower=lower, upper=upper, log_sd=log_sd)
+    return solve(n1_K, n2_K, total, n0, lower, upper, log_sd)
 
 
 @jax.jit

@@ -8,13 +8,15 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.objective import Objective, objective_value
+from autoscale_jax.fit.inputs import finite, one_of
+from autoscale_jax.fit.law import Predicts
+from autoscale_jax.fit.objective import Objective, eval_weights_of, objective_value
 from autoscale_jax.fit.power import PowerLaw
 from autoscale_jax.fit.precision import float64, is_traced
 from autoscale_jax.fit.separable import power_law_optimum
@@ -25,14 +27,6 @@ with warnings.catch_warnings():
     from jaxopt import ProjectedGradient
 
 PROJECTED_GRADIENT_STEPS, NEWTON_STEPS = 60, 30
-
-
-class Predicts(Protocol):
-    """A fitted law: a pytree that predicts from token counts."""
-
-    def predict(self, tokens: Any) -> Any:
-        """(..., K) tokens -> (..., E) losses (a `PowerLaw`: (..., 1), the objective itself)."""
-        ...
 
 
 class Mixture(NamedTuple):
@@ -176,8 +170,8 @@ def optimal_mixture(
         the multiplier; any other goes through projected gradient and Newton.
       tokens: total training tokens.
       lower, upper: floors and caps on the K weights (scalars or (K,)).
-      target_weights: (E,) weights of the evaluation domains, summing to 1; equal by default.
-      objective: what the predicted losses are judged by.
+      target_weights: (E,) weights of the evaluation domains, in proportion; equal by default.
+      objective: what the predicted losses are judged by (a `PowerLaw` predicts it itself).
       starts_TxK: starting mixtures, for laws that are not convex; uniform by default.
 
     Raises:
@@ -185,12 +179,20 @@ def optimal_mixture(
     """
     k = _domains_of(law)
     lower_K, upper_K = bounds_of(lower, upper, k)
-    if not is_traced(tokens) and not np.all(np.asarray(tokens) > 0):
-        raise BadInput(f"tokens = {tokens}: give a number above 0")
+    one_of("objective", objective, get_args(Objective))
+    if not is_traced(tokens):
+        finite("tokens", tokens, "give a number above 0", above=0)
+    if not is_traced(law):
+        for leaf in jax.tree.leaves(law):
+            finite(type(law).__name__, leaf, "the law's parameters must be finite")
     if starts_TxK is None:
         starts_TxK = jnp.full((1, k), 1 / k)
+    elif not is_traced(starts_TxK):
+        starts_TxK = finite("starts_TxK", starts_TxK, "give mixtures, 0 or more", least=0)
+        if starts_TxK.ndim != 2 or starts_TxK.shape[1] != k or not len(starts_TxK):
+            raise BadInput(f"starts_TxK has shape {starts_TxK.shape}: give T mixtures of {k}")
     if target_weights is not None:
-        target_weights = jnp.asarray(target_weights)
+        target_weights = _eval_weights(law, target_weights, k)
     return _solve(
         law,
         jnp.asarray(tokens, dtype=float),
@@ -200,6 +202,17 @@ def optimal_mixture(
         jnp.asarray(starts_TxK),
         objective,
     )
+
+
+def _eval_weights(law: Any, weights: Any, k: int) -> Any:
+    """Checked weights of the law's evaluation domains."""
+    if isinstance(law, PowerLaw):
+        raise BadInput("target_weights: a PowerLaw predicts the objective itself: leave them out")
+    if is_traced(weights):
+        return jnp.asarray(weights)
+    uniform_K = jax.ShapeDtypeStruct((k,), float)
+    evals = jax.eval_shape(law.predict, uniform_K).shape[-1]
+    return jnp.asarray(eval_weights_of(weights, tuple(map(str, range(evals)))))
 
 
 def _domains_of(law: Any) -> int:
@@ -220,7 +233,7 @@ def bounds_of(lower: Any, upper: Any, k: int, names: tuple[str, ...] = ()) -> tu
     try:
         lower_K = np.broadcast_to(np.asarray(lower, dtype=np.float64), (k,))
         upper_K = np.broadcast_to(np.asarray(upper, dtype=np.float64), (k,))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise BadInput(f"lower, upper: give one number or {k}, one for each domain") from error
     upper_K = np.minimum(upper_K, 1.0)
     for i in range(k):

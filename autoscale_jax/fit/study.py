@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from autoscale_jax.fit.budgets import budgets_of
 from autoscale_jax.fit.ensemble import Ensemble
+from autoscale_jax.fit.inputs import finite, one_of, whole
 from autoscale_jax.fit.objective import Objective, eval_weights_of
 from autoscale_jax.fit.repetition import epoch_caps
-from autoscale_jax.fit.selection import Selection, check_arrays, select
+from autoscale_jax.fit.selection import Selection, arrays_of, select
 from autoscale_jax.fit.simplex import bounds_of
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunArrays
@@ -56,10 +57,9 @@ def study_of(
     Raises:
       BadInput: bad numbers in the table, unknown names, bounds without a mixture, one scale only.
     """
-    arrays = table.arrays() if isinstance(table, RunTable) else table
-    check_arrays(arrays)
-    if not np.isfinite(tokens) or tokens <= 0:
-        raise BadInput(f"tokens = {tokens}: give the target's training tokens, above 0")
+    one_of("objective", objective, get_args(Objective))
+    arrays = arrays_of(table)
+    finite("tokens", tokens, "give the target's training tokens, above 0", above=0)
     k = len(arrays.domains)
     if k < 2:
         raise BadInput(f"domains: {k} named: a mixture needs two at least")
@@ -68,6 +68,10 @@ def study_of(
     unique_K = by_name(unique, arrays.domains, "unique", np.inf)
     if unique is not None:
         cap_K = np.minimum(cap_K, epoch_caps(unique_K, tokens, max_epochs))
+        # What a run had to draw from is all there is, or less.
+        pool_RxK = np.inf if arrays.unique_RxK is None else arrays.unique_RxK
+        unique_RxK = np.broadcast_to(np.minimum(pool_RxK, unique_K), arrays.tokens_RxK.shape)
+        arrays = dataclasses.replace(arrays, unique_RxK=unique_RxK)
     lower_K, upper_K = bounds_of(floor_K, cap_K, k, arrays.domains)
     largest = float(np.max(arrays.tokens_RxK.sum(1)))
     if len(budgets_of(np.asarray(arrays.tokens_RxK, float))) < 2 and tokens > FAR * largest:
@@ -82,7 +86,8 @@ def study_of(
 def judge_of(
     study: Study, laws: tuple[str, ...], noise: float | None, samples: int, seed: int
 ) -> tuple[Selection, Ensemble]:
-    """Selected laws and their samples, for a study."""
+    """Selected laws and their samples, for a study. Raises `BadInput` for fewer than 2 samples."""
+    whole("samples", samples, 2)
     judge = select(
         study.arrays,
         objective=study.objective,
@@ -92,7 +97,7 @@ def judge_of(
         samples=samples,
         seed=seed,
     )
-    members = tuple(judge.samples[name] for name in judge.shares)
+    members = tuple(found.laws_S for found in judge.fits.values())
     shares_M = np.array(list(judge.shares.values()))
     ensemble = Ensemble(members, shares_M, study.objective, study.v_E, study.unique_K)
     return judge, ensemble
@@ -100,9 +105,11 @@ def judge_of(
 
 def by_name(bound: Any, names: tuple[str, ...], field: str, default: float) -> np.ndarray:
     """(K,) values from one number, a mapping by name or None."""
-    if isinstance(bound, Mapping):
-        for name in bound:
-            if name not in names:
-                raise BadInput(f"{field}[{name!r}]: no such domain; there are {', '.join(names)}")
-        return np.array([float(bound.get(name, default)) for name in names])
-    return np.full(len(names), default if bound is None else float(bound))
+    if not isinstance(bound, Mapping):
+        bound = dict.fromkeys(names, default if bound is None else bound)
+    for name, value in bound.items():
+        if name not in names:
+            raise BadInput(f"{field}[{name!r}]: no such domain; there are {', '.join(names)}")
+        if not isinstance(value, int | float | np.number):
+            raise BadInput(f"{field}[{name!r}] = {value!r}: give a number")
+    return np.array([float(bound.get(name, default)) for name in names])

@@ -30,8 +30,10 @@ def trajectory(
     objective: Objective = "mean_perplexity",
     eval_weights: Mapping[str, float] | None = None,
     lower: float | Mapping[str, float] | None = None,
+    upper: float | Mapping[str, float] | None = None,
     unique: Mapping[str, float] | None = None,
     max_epochs: float = 4.0,
+    noise: float | None = None,
     samples: int = 100,
     seed: int = 0,
 ) -> list[ScalePoint]:
@@ -48,11 +50,12 @@ def trajectory(
             objective=objective,
             eval_weights=eval_weights,
             lower=lower,
+            upper=upper,
             unique=unique,
             max_epochs=max_epochs,
         )
         if ensemble is None:
-            _, ensemble = judge_of(study, (), None, samples, seed)
+            _, ensemble = judge_of(study, (), noise, samples, seed)
         best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)
         optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
         low_K, high_K = np.percentile(np.vstack([optima_DxK, best_K[None]]), [5, 95], axis=0)

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from autoscale_jax.fit.effective import EffectiveData
-from autoscale_jax.fit.law import Points, fit_law, predict
+from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.parametric import fit_law, predict
 from autoscale_jax.methods.space import Space, observed
 from autoscale_jax.specs import Run
 
