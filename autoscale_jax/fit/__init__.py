@@ -3,6 +3,10 @@
 Needs only jax, jaxopt, scipy and numpy; computes in float64 on the CPU, whatever the process's
 precision and device. Token counts may be in any unit, the same one throughout.
 
+Inside jit and vmap (in `with jax.enable_x64(True):`) go `fit_power_law`, `optimal_mixture`,
+`extrapolate`, `extrapolate_scales`, `objective_value`, `effective_tokens` and the `predict` of every
+fitted law. The others choose by their data (designs, laws, kernels) and refuse to be traced.
+
 Eq. 2 on one-domain changes of a base run, x and y in units of the base run:
 >>> from autoscale_jax import fit
 >>> y_KxP = [[1.10, 1, 0.93], [1.05, 1, 0.96]]
