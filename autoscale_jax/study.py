@@ -64,6 +64,7 @@ class Study:
             samples=s.samples,
             seed=self.config.seed,
             extra_runs=s.extra_runs,
+            flops_per_token=flops_per_token(self.recipes[self.target_size].model),
         )
 
     def _search(self, space: Space) -> Method:

@@ -72,8 +72,34 @@ def test_verification_can_be_left_out(whole_study, tiny_config, tmp_path):
     assert study["verification"] == [] and study["proposals"]
 
 
-def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path):
+def test_data_for_little_more_than_the_target_are_enough(whole_study, tiny_config, tmp_path):
+    """Of 78,000 tokens, each four times, no mixture of 400,000 can be said to be the best."""
+    tiny_config.study.target_tokens = 100_000
+    tiny_config.verify.seeds = 0
+    (tmp_path / "runs.jsonl").write_bytes((whole_study[0] / "runs.jsonl").read_bytes())
+    study = pipeline.run_study(tiny_config, tmp_path)
+    assert max(point["tokens"] for point in study["trajectory"]) == 100_000
+    assert max(point["tokens"] for point in whole_study[1]["trajectory"]) == 4 * 36_000
+
+
+def test_an_extra_run_is_trained_and_counts(whole_study, tiny_config, tmp_path):
+    tiny_config.study.extra_runs = 1
+    tiny_config.verify.seeds = 0
+    (tmp_path / "runs.jsonl").write_bytes((whole_study[0] / "runs.jsonl").read_bytes())
+    study = pipeline.run_study(tiny_config, tmp_path)
+    before = {run["key"] for run in whole_study[1]["runs"]}
+    (extra,) = [run for run in study["runs"] if run["key"] not in before]
+    assert extra["status"] == "ok" and extra["label"].endswith("(extra)")
+    assert all(abs(extra["realised"][d] - n) < 16 for d, n in extra["tokens"].items())
+    assert study["proposals"][0]["weights"] != whole_study[1]["proposals"][0]["weights"]
+    with RunTable.open(tmp_path / "runs.jsonl", write=False) as table:
+        assert len(table) == len(before) + 1
+
+
+@pytest.mark.parametrize("extra_runs", [0, 2])
+def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path, extra_runs):
     tiny_config.train.peak_lr = 1e30
+    tiny_config.study.extra_runs = extra_runs
     with pytest.raises(BadInput, match="no runs with losses"):
         pipeline.run_study(tiny_config, tmp_path)
     study = json.loads((tmp_path / "report.json").read_text())

@@ -47,6 +47,8 @@ def next_run(
     eval_weights: Mapping[str, float] | None = None,
     lower: float | Mapping[str, float] | None = None,
     upper: float | Mapping[str, float] | None = None,
+    unique: Mapping[str, float] | None = None,
+    max_epochs: float = 4.0,
     noise: float | None = None,
     factors: tuple[float, ...] = (3.0, 1 / 3),
     flops_per_token: float = 1.0,
@@ -56,7 +58,8 @@ def next_run(
     """Candidates (domain x factor x budget, and a replicate of each base), the best first.
 
     A candidate's value is the expected fall of the regret of the mixture one would choose once its
-    losses are known (knowledge gradient), per FLOP.
+    losses are known (knowledge gradient), per FLOP. Those that take more than `max_epochs` times
+    a domain's `unique` tokens are left out, so that there may be none.
 
     Args:
       flops_per_token: cost of a training token; 6 x parameters for a dense transformer.
@@ -69,8 +72,9 @@ def next_run(
         if not np.isfinite(factor) or factor <= 0 or factor == 1:
             raise BadInput(f"factors: {factor}: give numbers above 0 other than 1")
     study = study_of(
-        table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper
-    )
+        table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper,
+        unique=unique, max_epochs=max_epochs,
+    )  # fmt: skip
     judge, ensemble = judge_of(study, (), noise, samples, seed)
     optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
     best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)
@@ -79,6 +83,8 @@ def next_run(
     value_MxD = np.log(ensemble.values(mixtures_MxK * study.tokens))
     found = []
     for label, tokens_K in _candidates(study, factors):
+        if (tokens_K > max_epochs * study.unique_K).any():
+            continue
         fall = _fall(ensemble, judge.noise, tokens_K, value_MxD)
         named = dict(zip(study.arrays.domains, tokens_K.tolist(), strict=True))
         found.append(NextRun(label, named, fall, float(tokens_K.sum() * flops_per_token)))
@@ -94,12 +100,13 @@ def _candidates(study: Study, factors: tuple[float, ...]) -> list[tuple[str, np.
             base_K = find_design(tokens_RxK[rows]).base_tokens_K
         except BadInput:  # a free design: its mean mixture stands for a base
             base_K = tokens_RxK[rows].mean(0)
-        budget = f"{base_K.sum():.4g} tokens"
+        budget = f"{base_K.sum():,.0f} tokens"
         found.append((f"base at {budget}", base_K))
         for i, name in enumerate(study.arrays.domains):
             for factor in factors:
                 changed_K = np.where(np.arange(len(base_K)) == i, base_K * factor, base_K)
-                found.append((f"{name} x{factor:.3g} at {budget}", changed_K))
+                change = f"x{factor:.3g}" if factor > 1 else f"/{1 / factor:.3g}"
+                found.append((f"{name} {change} at {budget}", changed_K))
     return found
 
 
