@@ -115,6 +115,30 @@ def test_extra_runs_never_need_more_than_there_is():
     assert short.next_run(table) is None and short.ask(table) == []
 
 
+def test_an_extra_run_draws_on_the_pool_of_its_budget():
+    """The target would repeat a domain three times; no run at either scale may more than seven."""
+    unique = dict.fromkeys(NAMES, 40_000)
+    budgets = tuple(
+        DDO(NAMES, n, pool=fit.matched_pools(unique, n, 480_000)) for n in (30_000, 120_000)
+    )
+    method = autoscale(budgets=budgets, unique=unique, max_epochs=7.0, extra_runs=2, samples=10)
+    design, asked = method.ask(RunTable()), []
+    assert {spec.total: spec.pool["art"] for spec in (design[0], design[-1])} == {
+        30_000: 2_500,
+        design[-1].total: 10_000,
+    }
+    table = ran(method)
+    while specs := method.ask(table):
+        asked += specs
+        for run in Synthetic(power_world, NAMES, noise_sd=0.003)(specs):
+            table.add(run)
+    assert len(asked) == 2 == len(set(asked))
+    for spec in asked:
+        budget = next(b for b in budgets if f"{b.budget:,} tokens" in spec.label)
+        assert spec.pool == budget.pool
+        assert all(n <= 7 * spec.pool[name] for name, n in spec.tokens.items())
+
+
 @pytest.mark.parametrize("scarce", [8_000, 130_000])
 def test_the_data_feed_as_much_as_the_fit_allows(scarce):
     method = autoscale(unique=dict.fromkeys(NAMES, 200_000) | {"art": scarce}, samples=10)

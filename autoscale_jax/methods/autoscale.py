@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -50,7 +51,8 @@ class AutoScale:
         tokens = {name: round(n) for name, n in best.tokens.items()}
         seeds = {run.spec.seed for run in table if dict(run.spec.tokens) == tokens}
         free = next(seed for seed in range(VERIFICATION_SEED) if seed not in seeds)
-        return [RunSpec(tokens, free, f"{best.label} seed {free} (extra)")]
+        label, pool = f"{best.label} seed {free} (extra)", self._budget_of(tokens).pool
+        return [RunSpec(tokens, free, label, pool=pool)]
 
     def propose(self, table: RunTable, tokens: int) -> Proposal:
         """The mixture for `tokens` tokens, with 90% intervals.
@@ -78,7 +80,7 @@ class AutoScale:
 
     def next_run(self, table: RunTable) -> fit.NextRun | None:
         """The run that would take most off the proposal's expected regret per FLOP, of those that
-        repeat no domain more than `max_epochs` times; None where there is none."""
+        repeat no domain, or its pool, more than `max_epochs` times; None where there is none."""
         factor = self.budgets[0].factor
         found = fit.next_run(
             self._evidence(table),
@@ -87,7 +89,21 @@ class AutoScale:
             flops_per_token=self.flops_per_token,
             **self._question(),
         )
-        return found[0] if found else None
+        return next((run for run in found if self._in_pool(run.tokens)), None)
+
+    def _in_pool(self, tokens: Mapping[str, float]) -> bool:
+        """Whether a run's budget lets it have these tokens without too many epochs."""
+        pool = self._budget_of(tokens).pool
+        return all(tokens[name] <= self.max_epochs * n for name, n in pool.items())
+
+    def _budget_of(self, tokens: Mapping[str, float]) -> DDO:
+        """The budget that a run belongs to: whose base it changes least, then the nearest."""
+
+        def distance(ddo: DDO) -> tuple[int, float]:
+            changed = sum(round(n) != ddo.base[name] for name, n in tokens.items())
+            return changed, abs(math.log(sum(tokens.values()) / ddo.budget))
+
+        return min(self.budgets, key=distance)
 
     def _question(self) -> dict[str, Any]:
         """What all of the fit's answers are asked with."""
