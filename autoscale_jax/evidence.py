@@ -158,11 +158,12 @@ def laws(ddo: DDO, result: DDOResult, runs: Sequence[Run], objective: Objective)
 
 
 def trajectory(method: AutoScale, table: RunTable) -> list[dict[str, Any]]:
-    """The best mixture against the token scale, from the smallest budget to beyond the target; of
-    a single budget, which says nothing about other scales, there."""
+    """The best mixture against the token scale, from the smallest budget to beyond the target, as
+    far as the data go; of a single budget, which says nothing about other scales, there."""
     budgets, target = [ddo.budget for ddo in method.budgets], method.target_tokens
     between = np.geomspace(budgets[-1], target, 6)[1:-1].round().tolist()
-    totals = sorted({*budgets, *between, target, 4 * target} if len(budgets) > 1 else budgets)
+    beyond = [total for total in (4 * target,) if method.feeds(total)]
+    totals = sorted({*budgets, *between, target, *beyond} if len(budgets) > 1 else budgets)
     return [
         {
             "tokens": round(point.tokens),
@@ -175,9 +176,11 @@ def trajectory(method: AutoScale, table: RunTable) -> list[dict[str, Any]]:
     ]
 
 
-def next_run(method: AutoScale, table: RunTable) -> dict[str, str]:
-    """The run that would tell most, in words."""
+def next_run(method: AutoScale, table: RunTable) -> dict[str, str] | None:
+    """The run that would tell most, in words; None where the data feed no further run."""
     best = method.next_run(table)
+    if best is None:
+        return None
     reason = (
         f"of all changes of one domain and replicates of a base, it takes most off the expected "
         f"regret of the proposal per FLOP: {100 * best.regret:.3f}% of the objective for "

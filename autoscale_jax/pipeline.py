@@ -39,12 +39,13 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
         study.check()
         execute = make_execute(config, corpus, folder, progress.update)
         planned = study.planned_verification()
-        measure(study, study.method.ask, execute, progress, planned, study.left)
-        progress.say("proposing a mixture")
         try:
+            measure(study, study.method.ask, execute, progress, planned, study.left)
+            progress.say("proposing a mixture")
             proposal = study.propose()
         except BadInput as error:
-            # too many runs diverged, say: what was measured is still worth a report
+            # too many runs diverged to ask for more or to propose: what was measured is still
+            # worth a report
             report.write(summary.build(study, None, [str(error)]), folder)
             raise
         report.write(summary.build(study, proposal), folder)

@@ -38,25 +38,26 @@ class RunSpec:
 
     The seed fixes the initialisation and each domain's order of sequences, so two specs with the
     same seed share both (common random numbers). `label` is for people and no part of the identity.
-    `size` names the model's size in a study of several; "" is the study's only one.
+    `size` names the model's size in a study of several; "" is the study's only one. `pool` limits
+    how many unique tokens of a domain the run draws on; of a domain without one it may read all.
     """
 
     tokens: Mapping[str, int]
     seed: int = 0
     label: str = ""
     size: str = ""
+    pool: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, n in self.tokens.items():
-            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-                raise BadInput(
-                    f"tokens[{name!r}] = {n!r}: give a whole number of tokens, 0 or more"
-                )
+        for field in ("tokens", "pool"):
+            object.__setattr__(self, field, _counts(field, getattr(self, field)))
+        for name, n in self.pool.items():
+            if name not in self.tokens:
+                raise BadInput(f"pool[{name!r}] = {n}: tokens names no such domain; leave it out")
         if sum(self.tokens.values()) <= 0:
             raise BadInput(
                 f"tokens = {dict(self.tokens)}: a run needs tokens of at least one domain"
             )
-        object.__setattr__(self, "tokens", {k: int(v) for k, v in sorted(self.tokens.items())})
 
     @property
     def total(self) -> int:
@@ -71,13 +72,23 @@ class RunSpec:
     def identity(self) -> dict[str, Any]:
         """What makes this run this run, as plain JSON."""
         size = {"size": self.size} if self.size else {}
-        return {"tokens": dict(self.tokens), "seed": self.seed} | size
+        pool = {"pool": dict(self.pool)} if self.pool else {}
+        return {"tokens": dict(self.tokens), "seed": self.seed} | size | pool
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RunSpec) and self.identity() == other.identity()
 
     def __hash__(self) -> int:
-        return hash((tuple(self.tokens.items()), self.seed, self.size))
+        pool = tuple(self.pool.items())
+        return hash((tuple(self.tokens.items()), self.seed, self.size, pool))
+
+
+def _counts(field: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """Whole numbers of tokens by domain, in the order of the names. Raises `BadInput`."""
+    for name, n in counts.items():
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+            raise BadInput(f"{field}[{name!r}] = {n!r}: give a whole number of tokens, 0 or more")
+    return {name: int(n) for name, n in sorted(counts.items())}
 
 
 class CurvePoint(NamedTuple):
@@ -136,7 +147,8 @@ class Proposal:
 class RunArrays:
     """Runs as arrays, what laws are fitted to: R runs, K training domains, E evaluation domains.
 
-    `unique_RxK`: unique tokens that a run's domains had to draw from, inf without a known limit.
+    `unique_RxK` are the unique tokens that each run drew on, infinite where no limit is known; None
+    where none is of any run.
     """
 
     domains: tuple[str, ...]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from autoscale_jax import config as configs
 from autoscale_jax import verify
 from autoscale_jax.data import GRID, Corpus, check_supply, supply
+from autoscale_jax.fit import matched_pools
 from autoscale_jax.fit.objective import eval_weights_of, objective_value
 from autoscale_jax.methods import DDO, MFMSBO, AutoScale, Method
 from autoscale_jax.methods.space import Size, Space
@@ -50,7 +51,14 @@ class Study:
         s = self.config.study
         return AutoScale(
             budgets=tuple(
-                DDO(self.domains, budget, s.factor, s.base_seeds, s.perturbed_seeds)
+                DDO(
+                    self.domains,
+                    budget,
+                    s.factor,
+                    s.base_seeds,
+                    s.perturbed_seeds,
+                    self._pool(budget),
+                )
                 for budget in s.budgets
             ),
             target_tokens=s.target_tokens,
@@ -64,7 +72,16 @@ class Study:
             samples=s.samples,
             seed=self.config.seed,
             extra_runs=s.extra_runs,
+            flops_per_token=flops_per_token(self.recipes[self.target_size].model),
         )
+
+    def _pool(self, budget: int) -> dict[str, int]:
+        """Unique tokens that the runs of a budget draw on, where not on all: whole sequences."""
+        s, length = self.config.study, self.config.model.seq_len
+        if not s.match_repetition:
+            return {}
+        pools = matched_pools(supply(self.corpus, length), budget, s.target_tokens)
+        return {name: n * length for name, n in pools.items()}
 
     def _search(self, space: Space) -> Method:
         search = self.config.search
@@ -149,7 +166,7 @@ class Study:
         length, s = self.config.model.seq_len, self.config.study
         fixed = verify.specs({"uniform": self.uniform, **self.extra}, s.target_tokens, 1)
         for spec in [*self.method.ask(RunTable()), *fixed]:
-            check_supply(self.corpus, spec.tokens, length, s.max_epochs)
+            check_supply(self.corpus, spec.tokens, length, s.max_epochs, spec.pool)
 
     def flops(self, spec: RunSpec) -> float:
         """FLOPs of a training from its first step."""

@@ -24,6 +24,7 @@ def test_the_defaults_are_valid():
         ("study.eval_weights", {"code": -1.0}, "0 or more"),
         ("study.eval_weights", {"code": 0.0}, "at least one must be above 0"),
         ("study.max_epochs", 0.0, "above 0"),
+        ("study.match_repetition", None, "use one of False, True"),
         ("verify.mixtures", ("uniform", "best"), "uniform, natural"),
         ("verify.seeds", -1, "0 (no verification)"),
         ("train.batch_size", 0, "above 0"),
@@ -67,6 +68,15 @@ def test_fields_that_need_the_domains():
     config.study.floor = 0.5
     with pytest.raises(BadInput, match=r"config.study.floor = 0.5: .* below 1/2"):
         check_domains(config, ("code", "docs"))
+
+
+def test_a_search_has_no_budgets_whose_repetition_could_match():
+    config = default_config()
+    config.study.match_repetition = True
+    validate(config)
+    config.study.method = "mfms_bo"
+    with pytest.raises(BadInput, match=r"study.match_repetition = True: .*'mfms_bo'.*to False"):
+        validate(config)
 
 
 def test_ddo_takes_the_one_budget_that_is_the_target():

@@ -70,6 +70,18 @@ def test_a_run_that_says_something_else_is_a_mismatch(workdir, capsys, changes, 
     assert f"MISMATCH run 0123456789abcdef: {message}" in capsys.readouterr().out
 
 
+def test_epochs_of_a_run_are_counted_against_its_pool(workdir, data_settings, capsys):
+    corpus = prepare(data_settings, workdir / "corpus")
+    pool = {"birds": 1504}
+    _, epochs = realised(corpus, ASKED, 16, pool)
+    assert 1.9 < epochs["birds"] < 2.1
+    change_run(workdir, spec=RunSpec(ASKED, pool=pool))
+    assert audit.main(["audit", str(workdir)]) == 1
+    assert "MISMATCH run 0123456789abcdef: 'birds' says" in capsys.readouterr().out
+    change_run(workdir, spec=RunSpec(ASKED, pool=pool), epochs=epochs)
+    assert audit.main(["audit", str(workdir)]) == 0
+
+
 def test_a_document_on_both_sides_is_a_mismatch(workdir, capsys):
     """The held-out shard of birds is given the tokens of a training document of metals."""
     (birds,) = (workdir / "corpus").glob("domain-birds-*")

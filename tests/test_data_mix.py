@@ -219,6 +219,59 @@ def test_stages_are_each_exact_and_even_and_continue_their_epochs(values, seed):
         assert index1[domain1 == k].tolist() == index[domain == k].tolist()
 
 
+@given(st.integers(1, 40), st.integers(0, 160), st.integers(0, 5))
+@settings(max_examples=60)
+def test_a_run_reads_its_pool_and_all_of_it(pool, asked, seed):
+    available = {"a": 40, "b": 9}
+    run = order.Order([{"a": asked, "b": 12}], available, seed, pool={"a": pool, "b": 9})
+    free = order.Order([{"a": asked, "b": 12}], available, seed)
+    domain, index = run.at(np.arange(len(run)))
+    assert domain.tolist() == free.at(np.arange(len(free)))[0].tolist()
+    others = free.at(np.arange(len(free)))[1][domain == 1]
+    assert index[domain == 1].tolist() == others.tolist()  # all of b is what no limit is
+    visits = index[domain == 0].tolist()
+    assert len(set(visits)) == min(pool, asked) and all(0 <= i < 40 for i in visits)
+    epochs = [visits[e : e + pool] for e in range(0, asked, pool)]
+    assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
+    assert all(set(epoch) <= set(visits[:pool]) for epoch in epochs)
+
+
+def test_a_smaller_pool_is_part_of_a_larger_and_random():
+    def pool_of(size, seed=0, **more):
+        run = order.Order([{"a": size}], {"a": 1000}, seed, pool={"a": size} | more)
+        return set(run.at(np.arange(size))[1].tolist())
+
+    assert pool_of(30) < pool_of(100) < pool_of(999)
+    assert len(pool_of(100) & pool_of(100, seed=1)) < 30  # 10 by chance
+    assert 400 < np.mean(list(pool_of(300))) < 600
+
+
+def test_batches_epochs_and_supply_of_a_pool():
+    data, tokens, pool = corpus({"a": 1001, "b": 501}), {"a": 330, "b": 140}, {"a": 119}
+    rows = {
+        int(row[0])
+        for batch in mix.batches(data, tokens, 10, 4, seed=0, pool=pool)
+        for row in batch["inputs"][batch["weight"].all(1)]
+    }
+    free = {
+        int(row[0])
+        for batch in mix.batches(data, tokens, 10, 4, seed=0)
+        for row in batch["inputs"][batch["weight"].all(1)]
+    }
+    assert len(rows) < len(free)
+    assert quotas.supply(data, 10, pool) == {"a": 11, "b": 50}
+    assert quotas.supply(data, 10, {"a": 10**6}) == {"a": 100, "b": 50}
+    trained, epochs = quotas.realised(data, tokens, 10, pool)
+    assert trained == tokens and epochs == {"a": 3.0, "b": 0.28}
+    quotas.check_supply(data, tokens, 10, 3.0, pool)
+    with pytest.raises(BadInput, match=r"the run's pool has 110 unique .* raise max_epochs to 3,"):
+        quotas.check_supply(data, tokens, 10, 2.9, pool)
+    with pytest.raises(BadInput, match=r"the run's pool has 9 unique tokens, which fill no"):
+        quotas.check_supply(data, tokens, 10, 2.9, {"a": 9})
+    with pytest.raises(BadInput, match=r"33 sequences asked and the domain fills none"):
+        mix.batches(data, tokens, 10, 4, seed=0, pool={"a": 9})
+
+
 def test_batches_of_a_curriculum():
     stages = [{"a": 200, "b": 40}, {"a": 20, "b": 300}]
     data = corpus({"a": 1001, "b": 501})

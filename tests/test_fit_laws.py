@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fit_worlds import ddo_tokens, effective_world, noisy_runs
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoscale_jax import fit
 from autoscale_jax.fit.budgets import budgets_of, replicates_of
@@ -211,13 +213,25 @@ def test_repeated_tokens_count_less_and_less():
     assert (np.diff(fit.effective_tokens(x, 10.0)) > 0).all()
 
 
-def test_caps_and_matched_pools():
+def test_caps():
     np.testing.assert_allclose(fit.epoch_caps([10, 100], 100, 4), [0.4, 1.0])
     with pytest.raises(BadInput, match="fewer than the target's"):
         fit.epoch_caps([1, 2], 100, 4)
-    pools = fit.matched_pools(
-        {"wiki": 1000, "web": 10_000}, {"wiki": 4000, "web": 5000}, {"wiki": 40, "web": 50}
-    )
-    assert pools == {"wiki": 10, "web": 10_000}  # 4 epochs of wiki in both; web is not repeated
-    with pytest.raises(BadInput, match=r"proxy\['wikki'\]"):
-        fit.matched_pools({}, {}, {"wikki": 1})
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**9), st.integers(1, 1000), st.floats(0.01, 1))
+def test_equal_weights_repeat_alike_at_both_scales(unique, budget, times, weight):
+    target = budget * times
+    pool = fit.matched_pools({"wiki": unique}, budget, target)["wiki"]
+    assert 1 <= pool <= unique
+    at_target, at_proxy = weight * target / unique, weight * budget / pool
+    assert at_proxy <= at_target * (1 + 1e-12)  # rounded up: never more often
+    assert at_proxy * (1 + times / unique) >= at_target * (1 - 1e-12)  # and by less than one
+
+
+def test_pools_are_at_most_what_there_is():
+    assert fit.matched_pools({"wiki": 70, "web": 0}, 10, 100) == {"wiki": 7, "web": 0}
+    assert fit.matched_pools({"wiki": 70}, 100, 100) == {"wiki": 70}
+    assert fit.matched_pools({"wiki": 70}, 300, 100) == {"wiki": 70}
+    with pytest.raises(BadInput, match="target_tokens = 0: give training tokens, above 0"):
+        fit.matched_pools({"wiki": 70}, 100, 0)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import matplotlib
@@ -343,15 +342,6 @@ def test_the_next_run_is_worth_its_cost(example):
         fit.next_run(runs, TARGET, factors=(0.0,))
 
 
-class Outcomes(NamedTuple):
-    """Stands for an ensemble: losses (D, E) that one run would show under each sample."""
-
-    loss_DxE: np.ndarray
-
-    def predictions(self, tokens_K):
-        return self.loss_DxE
-
-
 def test_the_worth_of_a_run_is_the_knowledge_gradient():
     rng = np.random.default_rng(0)
     difference_D, other_D = rng.standard_normal((2, 20_000))
@@ -361,9 +351,9 @@ def test_the_worth_of_a_run_is_the_knowledge_gradient():
         # Of two mixtures whose difference is N(0, 1), a run that shows it with noise sd takes
         # 1 / sqrt(2 pi (1 + sd^2)) off the value in the mean; one that shows nothing takes 0,
         # also where the noise is so small that every sample is told from every other.
-        fall = _fall(Outcomes(difference_D[:, None]), noise, None, value_MxD)
+        fall = _fall(difference_D[:, None], noise, value_MxD)
         assert abs(fall * np.sqrt(2 * np.pi * (1 + sd**2)) - 1) < 0.05
-        assert _fall(Outcomes(other_D[:, None]), noise, None, value_MxD) < 0.02
+        assert _fall(other_D[:, None], noise, value_MxD) < 0.02
 
 
 def unmeasured(runs: RunArrays, domain: int, budgets=BUDGETS) -> RunArrays:

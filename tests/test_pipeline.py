@@ -5,9 +5,11 @@ import errno
 import json
 import math
 
+import numpy as np
 import pytest
 
 from autoscale_jax import execute, pipeline
+from autoscale_jax.data import audit
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train.checkpoint import RunCheckpoint
@@ -72,8 +74,57 @@ def test_verification_can_be_left_out(whole_study, tiny_config, tmp_path):
     assert study["verification"] == [] and study["proposals"]
 
 
-def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path):
+def test_data_for_little_more_than_the_target_are_enough(whole_study, tiny_config, tmp_path):
+    """Of 78,000 tokens, each four times, no mixture of 400,000 can be said to be the best."""
+    tiny_config.study.target_tokens = 100_000
+    tiny_config.verify.seeds = 0
+    (tmp_path / "runs.jsonl").write_bytes((whole_study[0] / "runs.jsonl").read_bytes())
+    study = pipeline.run_study(tiny_config, tmp_path)
+    assert max(point["tokens"] for point in study["trajectory"]) == 100_000
+    assert max(point["tokens"] for point in whole_study[1]["trajectory"]) == 4 * 36_000
+
+
+def test_an_extra_run_is_trained_and_counts(whole_study, tiny_config, tmp_path):
+    tiny_config.study.extra_runs = 1
+    tiny_config.verify.seeds = 0
+    (tmp_path / "runs.jsonl").write_bytes((whole_study[0] / "runs.jsonl").read_bytes())
+    study = pipeline.run_study(tiny_config, tmp_path)
+    before = {run["key"] for run in whole_study[1]["runs"]}
+    (extra,) = [run for run in study["runs"] if run["key"] not in before]
+    assert extra["status"] == "ok" and extra["label"].endswith("(extra)")
+    assert all(abs(extra["realised"][d] - n) < 16 for d, n in extra["tokens"].items())
+    assert study["proposals"][0]["weights"] != whole_study[1]["proposals"][0]["weights"]
+    with RunTable.open(tmp_path / "runs.jsonl", write=False) as table:
+        assert len(table) == len(before) + 1
+
+
+def test_proxies_repeat_their_data_as_the_target_does(tiny_config, tmp_path):
+    tiny_config.data.max_train_tokens = 4000
+    tiny_config.study.update(dict(match_repetition=True, max_epochs=10.0, extra_runs=1))
+    tiny_config.verify.update(dict(mixtures=("uniform",), seeds=1))
+    study = pipeline.run_study(tiny_config, tmp_path)
+    (target,) = study["verification"]
+    assert all(2.5 < epochs < 3.5 for epochs in target["epochs"].values())
+    bases = [run for run in study["runs"] if " base seed" in run["label"]]
+    assert len(bases) == 2 * 3
+    for run in bases:
+        for name, epochs in run["epochs"].items():  # to within a sequence of the pool
+            pool = run["realised"][name] / epochs / 16
+            assert abs(epochs - target["epochs"][name]) < (target["epochs"][name] + 1) / pool
+    with RunTable.open(tmp_path / "runs.jsonl", write=False) as table:
+        proxies = [run.spec for run in table if run.spec.seed < 1000]
+        unique_RxK = table.arrays().unique_RxK
+    assert len(proxies) == 2 * 9 + 1 and len({tuple(spec.pool.items()) for spec in proxies}) == 2
+    assert np.isfinite(unique_RxK).all(1).sum() == 19 and np.isinf(unique_RxK).all(1).sum() == 1
+    for run in study["runs"]:
+        assert all(epochs <= 10.1 for epochs in run["epochs"].values())
+    assert audit.main(["audit", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("extra_runs", [0, 2])
+def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path, extra_runs):
     tiny_config.train.peak_lr = 1e30
+    tiny_config.study.extra_runs = extra_runs
     with pytest.raises(BadInput, match="no runs with losses"):
         pipeline.run_study(tiny_config, tmp_path)
     study = json.loads((tmp_path / "report.json").read_text())
@@ -89,6 +140,7 @@ def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path)
         ("study.target_tokens", 5_000_000, r"tokens\['\w+'\].*epochs and max_epochs = 4"),
         ("study.eval_weights", {"poems": 1.0}, "no such evaluation domain"),
         ("study.floor", 0.4, "below 1/3"),
+        ("study.match_repetition", True, r"the run's pool has .* epochs and max_epochs = 4;"),
         ("data.domains", {"birds": "/nowhere/*.txt", "metals": "/nowhere/m*"}, "/nowhere"),
         ("execute.slots", 3, "divide the 2 devices"),
     ],
@@ -96,6 +148,8 @@ def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path)
 def test_refused_before_anything_trains(tiny_config, tmp_path, monkeypatch, field, value, message):
     group, name = field.split(".")
     tiny_config[group][name] = value
+    if field == "study.match_repetition":  # uniform's 1.5 epochs at the target, times 3
+        tiny_config.study.target_tokens = 120_000
     if field == "study.budgets":
         tiny_config.study.target_tokens = 400_000
     monkeypatch.setattr(execute.TrainHere, "__call__", None)

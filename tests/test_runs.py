@@ -1,5 +1,6 @@
 """The table in memory: one row a key, runs found by spec, arrays by name."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -77,6 +78,14 @@ def test_arrays_are_by_name():
     assert arrays.seed_R.tolist() == [0, 7]
     assert arrays.tokens_RxK.dtype == np.int64 and arrays.loss_RxE.dtype == np.float64
     assert table.arrays(where=lambda r: r.spec.seed == 7).domains == ("books",)
+
+
+def test_arrays_know_what_runs_drew_on():
+    pooled = run("b", {"wiki": 30, "code": 10})
+    pooled = dataclasses.replace(pooled, spec=RunSpec({"wiki": 30, "code": 10}, pool={"wiki": 6}))
+    assert RunTable([run("a")]).arrays().unique_RxK is None
+    unique_RxK = RunTable([run("a"), pooled]).arrays().unique_RxK
+    assert unique_RxK.tolist() == [[math.inf, math.inf], [math.inf, 6.0]]
 
 
 def test_arrays_of_nothing():

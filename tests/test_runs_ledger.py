@@ -62,6 +62,17 @@ def test_a_size_is_kept_and_changes_no_record_without_one(path):
     assert first["run"]["spec"].keys() == {"tokens", "seed", "label"}
 
 
+def test_a_pool_is_kept_and_told_from_a_run_without(path):
+    pooled = RunSpec({"wiki": 7, "code": 100}, 0, "pooled", pool={"code": 50, "wiki": 7})
+    with RunTable.open(path) as table:
+        table.add(run())
+        table.add(run(key="b", spec=pooled))
+    with RunTable.open(path) as table:
+        assert [r.spec.pool for r in table] == [{}, {"code": 50, "wiki": 7}]
+        assert table.find(pooled).key == "b"
+        assert table.find(RunSpec({"wiki": 7, "code": 100})).key == "key0"
+
+
 def test_names_are_in_the_same_order_before_and_after(path):
     # a resumed study must add up the same numbers in the same order
     with RunTable.open(path) as table:

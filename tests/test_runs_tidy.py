@@ -32,12 +32,14 @@ def domains(values, **size):
 @st.composite
 def a_run(draw):
     status = draw(st.sampled_from(["ok", "diverged", "failed"]))
+    tokens = draw(domains(st.integers(0, 2**62)).filter(lambda t: sum(t.values())))
     return Run(
         spec=RunSpec(
-            draw(domains(st.integers(0, 2**62)).filter(lambda t: sum(t.values()))),
+            tokens,
             draw(st.integers(0, 2**31)),
             draw(text),
             draw(st.sampled_from(("", "20m"))),
+            {name: draw(st.integers(0, 2**62)) for name in tokens if draw(st.booleans())},
         ),
         key=draw(text.filter(bool)),
         status=status,
@@ -138,6 +140,8 @@ def test_perplexities_of_a_perturbation_design(csv):
         ("run,tokens_a,loss_a\nx,1.5,1\n", "line 2, column tokens_a = '1.5': write a whole"),
         ("run,tokens_a,loss_a\nx,-1,1\n", "line 2, column tokens_a = '-1': write a finite"),
         ("run,tokens_a,loss_a\nx,0,1\n", "line 2: tokens = {'a': 0}: a run needs tokens"),
+        ("run,tokens_a,pool_b,loss_a\nx,3,4,1\n", "line 2: pool['b'] = 4: tokens names no such"),
+        ("run,tokens_a,pool_a,loss_a\nx,3,.5,1\n", "line 2, column pool_a = '.5': write a whole"),
         ("run,tokens_a,tokens,loss_a\nx,3,4,1\n", "line 2, column tokens = '4': tokens_... sum to"),
         ("run,tokens_a,ppl_a\nx,1,0.5\n", "line 2, column ppl_a = '0.5': a perplexity is 1"),
         ("run,tokens_a,loss_a,seed\nx,1,1,a\n", "line 2, column seed = 'a': write a number"),

@@ -22,6 +22,24 @@ def test_spec_identity_is_tokens_and_seed():
     assert one != "a spec"
 
 
+def test_a_pool_is_part_of_the_identity_and_one_without_is_as_it_was():
+    plain = RunSpec({"a": 10, "b": 20})
+    one = RunSpec({"a": 10, "b": 20}, pool={"b": np.int64(4), "a": 2}, label="x")
+    two = RunSpec({"b": 20, "a": 10}, pool={"a": 2, "b": 4})
+    assert one == two and hash(one) == hash(two) and list(one.pool) == ["a", "b"]
+    assert one != plain and one != RunSpec({"a": 10, "b": 20}, pool={"a": 2})
+    assert plain.identity() == {"tokens": {"a": 10, "b": 20}, "seed": 0}
+    assert RunSpec(**one.identity()) == one
+    assert run_key(one, {}, "data") != run_key(plain, {}, "data")
+
+
+def test_a_pool_is_whole_tokens_of_the_runs_domains():
+    with pytest.raises(BadInput, match=r"pool\['a'\] = 1.5: give a whole number"):
+        RunSpec({"a": 5}, pool={"a": 1.5})
+    with pytest.raises(BadInput, match=r"pool\['b'\] = 3: tokens names no such domain; leave"):
+        RunSpec({"a": 5}, pool={"b": 3})
+
+
 @pytest.mark.parametrize("bad", [-1, 1.5, "3", True, None, math.nan])
 def test_tokens_are_whole_numbers(bad):
     with pytest.raises(BadInput, match=r"tokens\['a'\] = .*whole number"):

@@ -16,7 +16,7 @@ from autoscale_jax.execute import TrainHere
 from autoscale_jax.methods import DDO
 from autoscale_jax.models import flops_per_token
 from autoscale_jax.specs import BadInput, RunSpec
-from autoscale_jax.train.branches import chains, steps_of, units
+from autoscale_jax.train.branches import chains, steps_of, trunk_key, units
 from autoscale_jax.train.group import Member
 from autoscale_jax.train.loop import Trainer
 from autoscale_jax.train.mesh import make_mesh
@@ -216,6 +216,20 @@ def test_chains_of_the_same_steps_go_side_by_side(wsd):
         begun,
         [[SHORT]],
     ]
+
+
+def test_runs_of_other_pools_share_no_trunk(wsd):
+    def limited(spec, birds):
+        return dataclasses.replace(spec, pool={"birds": birds})
+
+    alike = [limited(SHORT, 800), limited(LONG, 800)]
+    apart = [limited(SHORT, 800), limited(LONG, 2400)]
+    assert chains(alike, wsd) == [alike]
+    assert chains([*apart, SHORT], wsd) == [[spec] for spec in (*apart, SHORT)]
+    constant = dataclasses.replace(wsd, schedule="constant")
+    specs = [RunSpec({"birds": 1024, "metals": 1024}, pool=p) for p in ({}, {"birds": 64})]
+    keys = {trunk_key(spec, constant, "data") for spec in specs}
+    assert len(keys) == 2 and "" not in keys
 
 
 def test_groups_branch_off_together_and_whole(wsd, corpus, tmp_path, monkeypatch):

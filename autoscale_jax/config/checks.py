@@ -133,6 +133,11 @@ def _check_study(c: ConfigDict) -> None:
             refuse("verify.mixtures", name, f"use some of {', '.join(MIXTURES)}")
     for name, weights in dict(c.verify.extra or {}).items():
         _check_mixture(name, dict(weights))
+    if c.study.match_repetition not in (False, True):
+        refuse("study.match_repetition", c.study.match_repetition, "use one of False, True")
+    if c.study.match_repetition and c.study.method == "mfms_bo":
+        remedy = "study.method = 'mfms_bo' continues its runs, which read all data; set it to False"
+        refuse("study.match_repetition", True, remedy)
     if c.study.eval_weights is not None:
         weights = dict(c.study.eval_weights)
         if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()):

@@ -90,6 +90,8 @@ def _study() -> ConfigDict:
     # {evaluation domain: weight}; None weighs all alike
     c.eval_weights = config_dict.placeholder(object)
     c.max_epochs = 4.0  # no run repeats a domain more often; caps its weight at the target
+    # proxies draw on budget / target of each domain, so that they repeat it as the target would
+    c.match_repetition = False
     c.floor = 0.02  # least weight of any domain
     # auto: laws over all budgets, chosen by held-out error; autoscale: the paper's extrapolation;
     # ddo: the paper's optimum at one budget, which is the target; mfms_bo: a search over mixtures,

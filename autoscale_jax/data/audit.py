@@ -76,7 +76,7 @@ def _print_run(run: Run) -> None:
 
 def _check_run(corpus: Corpus, run: Run, seq_len: int) -> list[str]:
     wrong = []
-    tokens, epochs = realised(corpus, run.spec.tokens, seq_len)
+    tokens, epochs = realised(corpus, run.spec.tokens, seq_len, run.spec.pool)
     for name, asked in run.spec.tokens.items():
         got = run.realised.get(name, 0)
         if abs(got - asked) >= seq_len:

@@ -11,8 +11,8 @@ import numpy as np
 from autoscale_jax.data import mlm
 from autoscale_jax.data.corpus import Corpus
 from autoscale_jax.data.order import Order
+from autoscale_jax.data.quotas import NO_POOL, Pool, quota, stages_of, supply
 from autoscale_jax.data.quotas import Tokens as TokensAsked
-from autoscale_jax.data.quotas import quota, stages_of, supply
 from autoscale_jax.data.store import Tokens
 from autoscale_jax.data.trunk import trunk_of
 from autoscale_jax.specs import BadInput
@@ -34,6 +34,7 @@ def batches(
     hosts: int = 1,
     segments: bool = False,
     trunk: int = 0,
+    pool: Pool = NO_POOL,
 ) -> grain.MapDataset:
     """Training batches of one run, by random access: element i is batch i, so resuming is indexing.
 
@@ -44,7 +45,8 @@ def batches(
     `hosts` gets its rows of each batch, [B / hosts, L]; together they are the batch of one host.
     The first `trunk` sequences of a single mixture come in an order that runs of about its weights
     share (`trunk_of`), where its quotas allow that. `segments` adds "segments" int32 [B, L], which
-    counts documents, for attention within each.
+    counts documents, for attention within each. Of a domain in `pool` only so many unique tokens
+    are read, a random part of its sequences that follows from the seed.
     Raises `BadInput` for tokens no domain can give.
     """
     if batch_size < 1:
@@ -58,6 +60,7 @@ def batches(
         supply(corpus, seq_len),
         seed,
         shared.weights if shared else None,
+        supply(corpus, seq_len, pool),
     )
     share = batch_size // hosts
     source = BatchSource(

@@ -26,9 +26,10 @@ class Order:
     """Sequences by domain, stage after stage -> position in training -> (domain, sequence).
 
     Domains are numbered in the sorted order of their names (`names`). A domain's sequences are
-    visited in a permutation of all it has, drawn from (seed, name); when they run out, another
-    permutation follows for each further epoch. Stages go on where the one before them stopped.
-    `first_by` orders the first stage by these weights, which it must be a `prefix` of.
+    visited in a permutation of all it has, drawn from (seed, name), or of as many of them as its
+    `pool` says; when they run out, another permutation follows for each further epoch. Stages go on
+    where the one before them stopped. `first_by` orders the first stage by these weights, which it
+    must be a `prefix` of.
     """
 
     def __init__(
@@ -37,17 +38,19 @@ class Order:
         available: Mapping[str, int],
         seed: int,
         first_by: Mapping[str, int] | None = None,
+        pool: Mapping[str, int] | None = None,
     ) -> None:
+        pool = available if pool is None else pool
         self.names = sorted(set().union(*stages))
         for name in self.names:
             known_domain(name, available)
             asked = sum(stage.get(name, 0) for stage in stages)
-            if asked and not available[name]:
+            if asked and not pool[name]:
                 raise BadInput(
                     f"tokens[{name!r}]: {asked} sequences asked and the domain fills none;"
                     " add data or shorten seq_len"
                 )
-        self._visits = Visits(self.names, available, seed)
+        self._visits = Visits(self.names, available, seed, pool)
         self._starts = [0, *itertools.accumulate(sum(stage.values()) for stage in stages)]
         if self._starts[-1] >= _MOST_SEQUENCES:
             raise BadInput(
@@ -77,18 +80,34 @@ class Order:
 
 
 class Visits:
-    """Which sequence of a domain its `rank`-th visit reads: epoch after epoch, each shuffled."""
+    """Which sequence of a domain its `rank`-th visit reads: epoch after epoch, each shuffled.
 
-    def __init__(self, names: Sequence[str], available: Mapping[str, int], seed: int) -> None:
+    A `pool` of fewer sequences than are available is a random subsample of them, the same in every
+    epoch and drawn from (seed, name); a smaller pool is part of a larger one.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        available: Mapping[str, int],
+        seed: int,
+        pool: Mapping[str, int],
+    ) -> None:
         self._available_K = np.array([max(available[name], 1) for name in names], np.int64)
+        self._pool_K = np.array([max(pool[name], 1) for name in names], np.int64)
         self._key_K = np.array([key_of(seed, name) for name in names], np.uint64)
+        self._pool_key_K = np.array([key_of(seed, name, "pool") for name in names], np.uint64)
 
     def __call__(self, domain_N: np.ndarray, rank_N: np.ndarray) -> np.ndarray:
         """index_N of domains, numbered as in `names`, and ranks."""
-        available_N = self._available_K[domain_N]
-        epoch_N, rank_N = np.divmod(rank_N, available_N)
+        pool_N, available_N = self._pool_K[domain_N], self._available_K[domain_N]
+        epoch_N, rank_N = np.divmod(rank_N, pool_N)
         key_N = mix64(self._key_K[domain_N] + epoch_N.astype(np.uint64))
-        return permute(rank_N, available_N, key_N)
+        index_N = permute(rank_N, pool_N, key_N)
+        part = np.flatnonzero(pool_N < available_N)
+        keys = self._pool_key_K[domain_N[part]]
+        index_N[part] = permute(index_N[part], available_N[part], keys)
+        return index_N
 
 
 def interleave(sequences: Mapping[str, int], position_N: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -10,6 +10,9 @@ from autoscale_jax.specs import BadInput
 
 # Tokens by domain, of one mixture or of several that follow one another in training.
 Tokens = Mapping[str, int] | Sequence[Mapping[str, int]]
+# Unique tokens that a run draws on, of domains whose data it may not all read.
+Pool = Mapping[str, int]
+NO_POOL: Pool = {}
 
 
 def stages_of(tokens: Tokens) -> list[Mapping[str, int]]:
@@ -41,36 +44,45 @@ def quota(tokens: Mapping[str, int], seq_len: int) -> dict[str, int]:
     return sequences
 
 
-def supply(corpus: Corpus, seq_len: int) -> dict[str, int]:
-    """Unique training sequences of `seq_len` tokens per domain; every token is predicted once."""
-    return {name: (len(t) - 1) // seq_len for name, t in corpus.train_tokens.items()}
+def supply(corpus: Corpus, seq_len: int, pool: Pool = NO_POOL) -> dict[str, int]:
+    """Unique training sequences of `seq_len` tokens per domain, of its `pool` where it has one.
+
+    Every token is predicted once.
+    """
+    return {name: n // seq_len for name, n in _unique(corpus, pool).items()}
 
 
-def check_supply(corpus: Corpus, tokens: Tokens, seq_len: int, max_epochs: float) -> None:
-    """Raises `BadInput` when `tokens` needs a domain more than `max_epochs` times over."""
-    available = supply(corpus, seq_len)
+def check_supply(
+    corpus: Corpus, tokens: Tokens, seq_len: int, max_epochs: float, pool: Pool = NO_POOL
+) -> None:
+    """Raises `BadInput` when `tokens` needs a domain, or its pool, more than `max_epochs` times."""
+    available = supply(corpus, seq_len, pool)
     for name, n in _total(tokens).items():
         known_domain(name, available)
         unique = available[name] * seq_len
+        has = "the run's pool has" if name in pool else "the domain has"
         if n and not unique:
             raise BadInput(
-                f"tokens[{name!r}] = {n}: the domain's {len(corpus.train_tokens[name]) - 1} unique"
-                f" tokens fill no sequence of seq_len = {seq_len}; add data or shorten seq_len"
+                f"tokens[{name!r}] = {n}: {has} {_unique(corpus, pool)[name]} unique tokens, which"
+                f" fill no sequence of seq_len = {seq_len}; add data or shorten seq_len"
             )
         # Less than one sequence too many is rounding, not repetition.
         if n >= max_epochs * unique + seq_len:
             raise BadInput(
-                f"tokens[{name!r}] = {n}: the domain has {unique} unique tokens, so this is"
+                f"tokens[{name!r}] = {n}: {has} {unique} unique tokens, so this is"
                 f" {n / unique:.2f} epochs and max_epochs = {max_epochs:g}; raise max_epochs to"
                 f" {math.ceil(10 * n / unique) / 10:g}, ask for fewer tokens or add data"
             )
 
 
 def realised(
-    corpus: Corpus, tokens: Tokens, seq_len: int
+    corpus: Corpus, tokens: Tokens, seq_len: int, pool: Pool = NO_POOL
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """What a run on `tokens` trains on: (tokens, epochs) by domain, over whole sequences."""
-    available = supply(corpus, seq_len)
+    """What a run on `tokens` trains on: (tokens, epochs) by domain, over whole sequences.
+
+    An epoch is once through all sequences of the domain, or of its `pool`.
+    """
+    available = supply(corpus, seq_len, pool)
     sequences = _total([quota(stage, seq_len) for stage in stages_of(tokens)])
     trained = {name: n * seq_len for name, n in sequences.items()}
     epochs = {name: n / available[name] if n else 0.0 for name, n in sequences.items()}
@@ -81,6 +93,11 @@ def known_domain(name: str, available: Mapping[str, int]) -> None:
     """Raises `BadInput` for a domain that is not in the corpus."""
     if name not in available:
         raise BadInput(f"domain {name!r} is not in the corpus: it has {sorted(available)}")
+
+
+def _unique(corpus: Corpus, pool: Pool) -> dict[str, int]:
+    whole = {name: len(t) - 1 for name, t in corpus.train_tokens.items()}
+    return {name: min(n, pool.get(name, n)) for name, n in whole.items()}
 
 
 def _total(tokens: Tokens) -> dict[str, int]:

@@ -84,7 +84,7 @@ class Reweighted:
                     f"domain {name!r}: fills no sequence of seq_len = {seq_len}; add data"
                 )
         self.domains = tuple(domains)
-        self._visits = Visits(self.domains, available, seed)
+        self._visits = Visits(self.domains, available, seed, available)
         self._tokens_K = [corpus.train_tokens[name] for name in self.domains]
         self._rows = Rows(corpus, objective, seed)
         self._seq_len, self._batch_size = seq_len, batch_size

@@ -4,8 +4,8 @@ Needs only jax, jaxopt, scipy and numpy; computes in float64 on the CPU, whateve
 precision and device. Token counts may be in any unit, the same one throughout.
 
 Inside jit and vmap (in `with jax.enable_x64(True):`) go `fit_power_law`, `optimal_mixture`,
-`extrapolate`, `extrapolate_scales`, `objective_value`, `effective_tokens` and the `predict` of every
-fitted law. The others choose by their data (designs, laws, kernels) and refuse to be traced.
+`extrapolate`, `extrapolate_scales`, `objective_value`, `effective_tokens` and the `predict` of
+every fitted law. The others choose by their data (designs, laws) and refuse to be traced.
 
 Eq. 2 on one-domain changes of a base run, x and y in units of the base run:
 >>> from autoscale_jax import fit

@@ -156,10 +156,10 @@ class Ensemble:
                 [np.asarray(v)[:, rows] for v, rows in zip(found, self.rows(), strict=True)], 1
             )
 
-    def predictions(self, tokens_K: np.ndarray) -> np.ndarray:
-        """(D, E) losses of one run under each drawn sample."""
+    def predictions(self, tokens_K: np.ndarray, unique_K: np.ndarray) -> np.ndarray:
+        """(D, E) losses under each drawn sample of one run that draws on so many unique tokens."""
         with scope():
-            args = self._floats(tokens_K, self.unique_K)
+            args = self._floats(tokens_K, unique_K)
             found = [np.asarray(_predictions(m, *args)) for m in self._arrays()]
             return np.concatenate([v[rows] for v, rows in zip(found, self.rows(), strict=True)])
 

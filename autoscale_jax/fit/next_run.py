@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from autoscale_jax.fit.budgets import budgets_of
 from autoscale_jax.fit.ddo import find_design
-from autoscale_jax.fit.ensemble import Ensemble
 from autoscale_jax.fit.inputs import finite
 from autoscale_jax.fit.noise import Noise
 from autoscale_jax.fit.objective import Objective
@@ -25,12 +25,13 @@ OUTCOMES = 1000  # losses that a run may show
 class NextRun:
     """A run that could be done.
 
-    `regret` is what it is expected to take off the proposal's expected regret (in the log
-    objective), `flops` its cost.
+    `budget` is the tokens of the base run that it changes or repeats. `regret` is what it is
+    expected to take off the proposal's expected regret (in the log objective), `flops` its cost.
     """
 
     label: str
     tokens: Mapping[str, float]
+    budget: float
     regret: float
     flops: float
 
@@ -59,7 +60,8 @@ def next_run(
     """Candidates (domain x factor x budget, and a replicate of each base), the best first.
 
     A candidate's value is the expected fall of the regret of the mixture one would choose once its
-    losses are known (knowledge gradient), per FLOP.
+    losses are known (knowledge gradient), per FLOP. Those that take more than `max_epochs` times
+    a domain's `unique` tokens are left out, so that there may be none.
 
     Args:
       flops_per_token: cost of a training token; 6 x parameters for a dense transformer.
@@ -83,42 +85,56 @@ def next_run(
     mixtures_MxK = np.vstack([best_K, thinned])
     value_MxD = np.log(ensemble.values(mixtures_MxK * study.tokens))
     found = []
-    for label, tokens_K in _candidates(study, factors):
-        if (tokens_K > max_epochs * study.unique_K).any():
+    for run in _candidates(study, factors):
+        if (run.tokens_K > max_epochs * run.unique_K).any():
             continue  # no such run: there is not enough data
-        fall = _fall(ensemble, judge.noise, tokens_K, value_MxD)
-        named = dict(zip(study.arrays.domains, tokens_K.tolist(), strict=True))
-        found.append(NextRun(label, named, fall, float(tokens_K.sum() * flops_per_token)))
+        loss_DxE = ensemble.predictions(run.tokens_K, run.unique_K)
+        fall = _fall(loss_DxE, judge.noise, value_MxD)
+        named = dict(zip(study.arrays.domains, run.tokens_K.tolist(), strict=True))
+        flops = float(run.tokens_K.sum() * flops_per_token)
+        found.append(NextRun(run.label, named, run.budget, fall, flops))
     return sorted(found, key=lambda run: -run.worth)
 
 
-def _candidates(study: Study, factors: tuple[float, ...]) -> list[tuple[str, np.ndarray]]:
-    """Labels and (K,) tokens of every candidate."""
+class _Candidate(NamedTuple):
+    """Tokens of a run, and the unique ones that it would draw on."""
+
+    label: str
+    tokens_K: np.ndarray
+    unique_K: np.ndarray
+    budget: float
+
+
+def _candidates(study: Study, factors: tuple[float, ...]) -> list[_Candidate]:
+    """A replicate of each budget's base, and its changes of one domain."""
     tokens_RxK = np.asarray(study.arrays.tokens_RxK, dtype=np.float64)
+    pools_RxK = study.arrays.unique_RxK
     found = []
     for rows in budgets_of(tokens_RxK):
         try:
             base_K = find_design(tokens_RxK[rows]).base_tokens_K
         except BadInput:  # a free design: its mean mixture stands for a base
             base_K = tokens_RxK[rows].mean(0)
-        budget = f"{base_K.sum():.4g} tokens"
-        found.append((f"base at {budget}", base_K))
+        total = float(base_K.sum())
+        unique_K = study.unique_K if pools_RxK is None else pools_RxK[rows[0]]
+        found.append(_Candidate(f"base at {total:,.0f} tokens", base_K, unique_K, total))
         for i, name in enumerate(study.arrays.domains):
             for factor in factors:
                 changed_K = np.where(np.arange(len(base_K)) == i, base_K * factor, base_K)
-                found.append((f"{name} x{factor:.3g} at {budget}", changed_K))
+                change = f"x{factor:.3g}" if factor > 1 else f"/{1 / factor:.3g}"
+                label = f"{name} {change} at {total:,.0f} tokens"
+                found.append(_Candidate(label, changed_K, unique_K, total))
     return found
 
 
-def _fall(ensemble: Ensemble, noise: Noise, tokens_K: np.ndarray, value_MxD: np.ndarray) -> float:
+def _fall(loss_DxE: np.ndarray, noise: Noise, value_MxD: np.ndarray) -> float:
     """Expected fall of the chosen mixture's value when a run's losses become known.
 
-    Values and the run's losses are taken as jointly normal over the samples, so that each mixture's
-    value moves linearly with what the run shows (the correlated knowledge gradient, Frazier et al.
-    2009). Reweighting the samples instead degenerates when noise is small: each outcome then
-    singles out one sample, whatever the run.
+    loss_DxE: what the run would show under each sample. Values and the run's losses are taken as
+    jointly normal over the samples, so that each mixture's value moves linearly with what the run
+    shows (the correlated knowledge gradient, Frazier et al. 2009). Reweighting the samples instead
+    degenerates when noise is small: each outcome then singles out one sample, whatever the run.
     """
-    loss_DxE = ensemble.predictions(tokens_K)
     d, e = loss_DxE.shape
     seen_DxE = loss_DxE - loss_DxE.mean(0)
     mean_M = value_MxD.mean(1)

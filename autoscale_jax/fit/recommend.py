@@ -111,7 +111,7 @@ def _proposal(
     warnings = [*_undecided(p_beats), *_warnings(study, judge, optima_DxK, trust, sure, rule)]
     predicted = np.percentile(value_D, [5, 95])
     named = lambda v_K: dict(zip(names, (float(v) for v in v_K), strict=True))  # noqa: E731
-    loss_DxE = ensemble.predictions(weights_K * study.tokens)
+    loss_DxE = ensemble.predictions(weights_K * study.tokens, study.unique_K)
     details = _details(study, judge, gain_D, loss_DxE) | {
         "trust": trust,
         "unshrunk": named(best_K),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,22 +59,16 @@ def epoch_caps(unique: Any, tokens: float, max_epochs: float) -> np.ndarray:
     return caps_K
 
 
-def matched_pools(
-    unique: Mapping[str, float], target: Mapping[str, float], proxy: Mapping[str, float]
-) -> dict[str, int]:
-    """How many unique tokens of each domain a proxy may draw from, to repeat as the target will.
+def matched_pools(unique: Mapping[str, int], budget: float, target_tokens: float) -> dict[str, int]:
+    """How much of each domain all runs of a budget may draw on, to repeat it as the target would.
 
-    A domain's proxy pool is proxy tokens x unique / target tokens, at most all there is. Domains
-    that the target does not repeat are not limited.
+    A pool is unique x budget / target, whatever the mixture, so that equal weights are equal epochs
+    at both scales. It is rounded up: at least one of what `unique` counts (tokens or sequences),
+    and no run repeats more often than the target does. It is at most all there is.
 
-    Args:
-      unique: unique tokens there are; target, proxy: tokens the run takes; all by domain.
+    Raises:
+      BadInput: a budget or target that is not above 0.
     """
-    pools = {}
-    for name, tokens in proxy.items():
-        if name not in unique or name not in target:
-            raise BadInput(f"proxy[{name!r}]: no such domain in unique and target")
-        repeats = target[name] > unique[name]
-        pool = tokens * unique[name] / target[name] if repeats else unique[name]
-        pools[name] = round(min(pool, unique[name]))
-    return pools
+    for field, tokens in (("budget", budget), ("target_tokens", target_tokens)):
+        finite(field, tokens, "give training tokens, above 0", above=0)
+    return {name: min(math.ceil(n * budget / target_tokens), n) for name, n in unique.items()}

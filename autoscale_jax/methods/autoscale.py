@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+
+import numpy as np
 
 from autoscale_jax import fit
 from autoscale_jax.methods.ddo import DDO
@@ -20,7 +23,7 @@ class AutoScale:
     budgets and averages those with the least held-out error at the larger scale, "keep" is DDO's
     optimum at the largest budget, and all there is to ask of a single one. `extra_runs` more
     runs are then asked for one by one, each the one that is worth most (`fit.next_run`): the
-    paper's "iterate if necessary".
+    paper's "iterate if necessary". They are fewer where the data feed no more.
     """
 
     budgets: tuple[DDO, ...]
@@ -35,6 +38,7 @@ class AutoScale:
     samples: int
     seed: int
     extra_runs: int = 0
+    flops_per_token: float = 1.0
 
     def ask(self, table: RunTable) -> list[RunSpec]:
         """Runs that the table lacks, the smallest budget's first, then the extra ones."""
@@ -42,10 +46,13 @@ class AutoScale:
         if missing or len(self._extra(table)) >= self.extra_runs:
             return missing
         best = self.next_run(table)
+        if best is None:
+            return []
         tokens = {name: round(n) for name, n in best.tokens.items()}
         seeds = {run.spec.seed for run in table if dict(run.spec.tokens) == tokens}
         free = next(seed for seed in range(VERIFICATION_SEED) if seed not in seeds)
-        return [RunSpec(tokens, free, f"{best.label} seed {free} (extra)")]
+        label, pool = f"{best.label} seed {free} (extra)", self._budget_of(best).pool
+        return [RunSpec(tokens, free, label, pool=pool)]
 
     def propose(self, table: RunTable, tokens: int) -> Proposal:
         """The mixture for `tokens` tokens, with 90% intervals.
@@ -58,24 +65,34 @@ class AutoScale:
             tokens,
             method=self.rule,
             natural=self.natural,
-            max_epochs=self.max_epochs,
-            unique=self.unique,
             **self._question(),
         )
 
     def trajectory(self, table: RunTable, totals: Sequence[float]) -> list[fit.ScalePoint]:
         """The best mixture by the laws of "auto" at several token totals."""
-        return fit.trajectory(
+        return fit.trajectory(self._evidence(table), totals, **self._question())
+
+    def feeds(self, total: float) -> bool:
+        """Whether the data hold a mixture of so many tokens within floor and `max_epochs`."""
+        unique_K = np.array(list(self.unique.values()), np.float64)
+        cap_K = np.minimum(unique_K * self.max_epochs / total, 1.0)
+        return bool(cap_K.sum() >= 1 and cap_K.min() >= self.floor)
+
+    def next_run(self, table: RunTable) -> fit.NextRun | None:
+        """The run that would take most off the proposal's expected regret per FLOP, of those that
+        repeat no domain, or its pool, more than `max_epochs` times; None where there is none."""
+        factor = self.budgets[0].factor
+        found = fit.next_run(
             self._evidence(table),
-            totals,
-            max_epochs=self.max_epochs,
-            unique=self.unique,
+            self.target_tokens,
+            factors=(factor, 1 / factor),
+            flops_per_token=self.flops_per_token,
             **self._question(),
         )
+        return found[0] if found else None
 
-    def next_run(self, table: RunTable) -> fit.NextRun:
-        """The run that would take most off the proposal's expected regret per FLOP."""
-        return fit.next_run(self._evidence(table), self.target_tokens, **self._question())[0]
+    def _budget_of(self, run: fit.NextRun) -> DDO:
+        return min(self.budgets, key=lambda ddo: abs(math.log(run.budget / ddo.budget)))
 
     def _question(self) -> dict[str, Any]:
         """What all of the fit's answers are asked with."""
@@ -83,6 +100,8 @@ class AutoScale:
             "objective": self.objective,
             "eval_weights": self.eval_weights,
             "lower": self.floor,
+            "unique": self.unique,
+            "max_epochs": self.max_epochs,
             "samples": self.samples,
             "seed": self.seed,
         }

@@ -17,7 +17,8 @@ class DDO:
     """The 2m+1 runs of one budget: a uniform base, and each domain's tokens times and by `factor`.
 
     The other domains' tokens stay as they are, so the total changes. The base is trained with
-    `base_seeds` seeds: all m fits share it, and its spread measures the noise.
+    `base_seeds` seeds: all m fits share it, and its spread measures the noise. `pool` limits the
+    unique tokens that these runs draw on.
     """
 
     domains: tuple[str, ...]
@@ -25,12 +26,18 @@ class DDO:
     factor: float = 3.0
     base_seeds: int = 3
     perturbed_seeds: int = 1
+    pool: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def base(self) -> dict[str, int]:
+        """Tokens of the base run."""
+        return split_tokens({name: 1 / len(self.domains) for name in self.domains}, self.budget)
 
     def design(self) -> list[RunSpec]:
         """All runs of this budget: base replicates first, then the domains in turn."""
-        base = split_tokens({name: 1 / len(self.domains) for name in self.domains}, self.budget)
+        base, pool = self.base, self.pool
         specs = [
-            RunSpec(base, seed, f"{self.budget:,} base seed {seed}")
+            RunSpec(base, seed, f"{self.budget:,} base seed {seed}", pool=pool)
             for seed in range(self.base_seeds)
         ]
         for name in self.domains:
@@ -38,7 +45,7 @@ class DDO:
                 tokens = base | {name: round(base[name] * scale)}
                 for seed in range(self.perturbed_seeds):
                     label = f"{self.budget:,} {name} {symbol}{self.factor:g} seed {seed}"
-                    specs.append(RunSpec(tokens, seed, label))
+                    specs.append(RunSpec(tokens, seed, label, pool=pool))
         return specs
 
     def ask(self, table: RunTable) -> list[RunSpec]:

@@ -49,10 +49,12 @@ class Row(NamedTuple):
         except ValueError:
             return int(x)
 
-    def spec(self, tokens: Mapping[str, int], seed: int, label: str, size: str) -> RunSpec:
+    def spec(
+        self, tokens: Mapping[str, int], seed: int, label: str, size: str, pool: Mapping[str, int]
+    ) -> RunSpec:
         """The row's run; a mixture that is none is refused with its line."""
         try:
-            return RunSpec(tokens, seed, label, size)
+            return RunSpec(tokens, seed, label, size, pool)
         except BadInput as error:
             raise BadInput(f"{self.path} line {self.line}: {error}") from error
 

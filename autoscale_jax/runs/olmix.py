@@ -98,7 +98,7 @@ def _run(ratios: Row, metrics: Row, key: str, tokens: Tokens) -> Run:
     seed = seed_row.count("seed") if "seed" in seed_row.cells else 0
     size = metrics.cells.get("size") or ratios.cells.get("size") or ""
     return Run(
-        spec=ratios.spec(counts, seed, label, size),
+        spec=ratios.spec(counts, seed, label, size, {}),
         key=key,
         status="ok",
         loss={name: metrics.number(name) for name in _data(list(metrics.cells))},

@@ -5,6 +5,7 @@ Colab-light: numpy and the standard library only.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -101,8 +102,10 @@ class RunTable:
     def arrays(self, where: Callable[[Run], bool] | None = None) -> RunArrays:
         """The ok runs (those that `where` holds for) as arrays; names sorted, runs in table order.
 
-        A domain that a run does not name counts as 0 tokens. No runs give arrays of shape (0, 0).
-        Raises `BadInput` when a run lacks the loss of an evaluation domain that another one has.
+        A domain that a run does not name counts as 0 tokens. `unique_RxK` holds the runs' pools,
+        infinite where a run has none of a domain; None where no run has any. No runs give arrays of
+        shape (0, 0). Raises `BadInput` when a run lacks the loss of an evaluation domain that
+        another one has.
         """
         runs = [run for run in self.ok() if where is None or where(run)]
         domains = tuple(sorted({name for run in runs for name in run.spec.tokens}))
@@ -116,6 +119,7 @@ class RunTable:
                 )
         tokens = [[run.spec.tokens.get(name, 0) for name in domains] for run in runs]
         loss = [[run.loss[name] for name in evals] for run in runs]
+        unique = [[run.spec.pool.get(name, math.inf) for name in domains] for run in runs]
         return RunArrays(
             domains=domains,
             eval_domains=evals,
@@ -123,6 +127,7 @@ class RunTable:
             tokens_RxK=np.array(tokens, np.int64).reshape(len(runs), len(domains)),
             loss_RxE=np.array(loss, np.float64).reshape(len(runs), len(evals)),
             seed_R=np.array([run.spec.seed for run in runs], np.int64),
+            unique_RxK=np.array(unique) if any(run.spec.pool for run in runs) else None,
         )
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import cast
 from autoscale_jax.runs.csvfile import Row, Tokens, read_rows, run_total, split_weights, write_rows
 from autoscale_jax.specs import BadInput, Run, Status, split_tokens
 
-FAMILIES = ("tokens_", "w_", "loss_", "ppl_", "realised_", "epochs_")
+FAMILIES = ("tokens_", "w_", "loss_", "ppl_", "realised_", "epochs_", "pool_")
 PLAIN = ("run", "label", "seed", "status", "tokens", "flops", "seconds", "message")
 SIZE = "size"  # told apart as other columns are, where `run` repeats; in files of several sizes
 STATUSES = ("ok", "diverged", "failed")
@@ -27,9 +27,9 @@ def read_tidy(path: Path, tokens: Tokens = None) -> tuple[list[Run], tuple[str, 
     with `tokens` or the argument of that name, or neither: then `run` is `base` (uniform) or
     `<domain>:x<factor>`, e.g. `wiki:x1/3`, over the evaluation domains; the result as
     `loss_<domain>` (nats per token) or `ppl_<domain>` (its exponential). Optional: `label`, `seed`,
-    `size` (the model's, by name), `status`, `realised_<domain>`, `epochs_<domain>`, `flops`,
-    `seconds`, `message`. Another column (`step`, `model_size`) goes into the label as `step=1000`,
-    and into the key where `run` repeats.
+    `size` (the model's, by name), `pool_<domain>` (unique tokens that the run drew on; empty: all),
+    `status`, `realised_<domain>`, `epochs_<domain>`, `flops`, `seconds`, `message`. Another column
+    (`step`, `model_size`) goes into the label as `step=1000`, and into the key where `run` repeats.
     A row without one of its losses is a failed run unless a column `status` says otherwise.
     Raises `BadInput` naming file, line, column and value.
     """
@@ -69,8 +69,10 @@ def _run(row: Row, key: str, label: str, families: dict, tokens: Tokens) -> Run:
     if status == "ok" and not loss:
         row.refuse("status", "the row has no losses: write failed")
     seed = row.count("seed") if row.cells.get("seed") else 0
+    size = row.cells.get(SIZE, "")
+    pool = {d: row.count(c) for d, c in families["pool_"].items() if row.cells[c]}
     return Run(
-        spec=row.spec(_tokens(row, families, tokens), seed, label, row.cells.get(SIZE, "")),
+        spec=row.spec(_tokens(row, families, tokens), seed, label, size, pool),
         key=key,
         status=cast(Status, status),
         loss=loss,
@@ -186,6 +188,7 @@ def write_tidy(runs: Sequence[Run], path: Path) -> None:
         "loss_": lambda run: run.loss,
         "realised_": lambda run: run.realised,
         "epochs_": lambda run: {d: x for d, x in run.epochs.items() if math.isfinite(x)},
+        "pool_": lambda run: run.spec.pool,
     }
     names = {p: sorted({name for run in runs for name in of(run)}) for p, of in maps.items()}
     header = ["run", "label", "seed", "status", "message", "flops", "seconds", *sizes]

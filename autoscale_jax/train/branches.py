@@ -78,7 +78,10 @@ def _lengths(chain: Group, recipe: Recipe) -> tuple[int, ...]:
 def _trunk_identity(spec: RunSpec, recipe: Recipe) -> Hashable:
     branch = recipe.branch_step(steps_of(spec, recipe))
     trunk = trunk_of(spec.tokens, recipe.model.seq_len, branch * recipe.batch_size)
-    return (spec.seed, *trunk.weights.items()) if branch and trunk else spec
+    if not branch or not trunk:
+        return spec
+    pool = [("pool", *spec.pool.items())] if spec.pool else []
+    return (spec.seed, *trunk.weights.items(), *pool)
 
 
 def trunk_key(spec: RunSpec, recipe: Recipe, data_fingerprint: str) -> str:

@@ -49,7 +49,7 @@ class Member:
     def __init__(self, spec: RunSpec, recipe: Recipe, corpus: Corpus, eval_steps: int) -> None:
         self.spec = spec
         self.key = run_key(spec, recipe.identity(), corpus.fingerprint_of(spec.tokens))
-        self.tokens, self.epochs = realised(corpus, spec.tokens, recipe.model.seq_len)
+        self.tokens, self.epochs = realised(corpus, spec.tokens, recipe.model.seq_len, spec.pool)
         self.grid = Grid(eval_steps, recipe.step_tokens, sum(self.tokens.values()))
         # one number from the study's seed and the run's: studies share no run's randomness
         self.seed = recipe.seed * 1_000_003 + spec.seed
@@ -64,6 +64,7 @@ class Member:
             recipe.objective,
             segments=recipe.model.document_attention,
             trunk=self.branch * rows,
+            pool=spec.pool,
         )
         self.trunk = trunk_key(spec, recipe, corpus.fingerprint_of(spec.tokens))
         self.problem = ""
