@@ -1,4 +1,4 @@
-"""From tables to proposals: known worlds, intervals, honesty, bad input, the command line."""
+"""From tables to proposals: known worlds, intervals, honesty, bad input."""
 
 import dataclasses
 import itertools
@@ -6,23 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-import nbclient
-import nbformat
 import numpy as np
 import pytest
 from fit_worlds import KINDS, ddo_tokens, effective_world, noisy_runs
-from IPython.core.interactiveshell import InteractiveShell
 
 from autoscale_jax import fit
-from autoscale_jax.fit import __main__ as command
 from autoscale_jax.fit.next_run import _fall
 from autoscale_jax.fit.noise import Noise
-from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import BadInput, Run, RunArrays, RunSpec
+from autoscale_jax.specs import BadInput, RunArrays
 
 K, BUDGETS, TARGET = 4, (1e5, 4e5), 1.6e6
 
@@ -305,54 +298,6 @@ def test_the_next_run_lowers_the_realised_regret_more_than_a_random_one():
     named, by_chance = np.mean(falls, axis=0)
     print(f"regret per 100,000 tokens: {named:.6f} by the named run, {by_chance:.6f} by chance")
     assert named > 1.5 * max(by_chance, 0)
-
-
-def table_of(runs: RunArrays) -> RunTable:
-    table = RunTable()
-    for i, name in enumerate(runs.names_R):
-        tokens = {n: round(t) for n, t in zip(runs.domains, runs.tokens_RxK[i], strict=True)}
-        loss = dict(zip(runs.eval_domains, runs.loss_RxE[i].tolist(), strict=True))
-        spec = RunSpec(tokens, seed=i)
-        table.add(Run(spec, name, "ok", loss, tokens, dict.fromkeys(tokens, 1.0)))
-    return table
-
-
-def test_the_command_line(example, tmp_path, capsys):
-    _, runs, proposal = example
-    table_of(runs).to_csv(tmp_path / "runs.csv")
-    out = tmp_path / "proposal.json"
-    assert command.main([str(tmp_path / "runs.csv"), "--tokens=1.6e6", f"--json={out}"]) == 0
-    printed = capsys.readouterr().out
-    assert "weights for 1,600,000 tokens" in printed and "beats uniform" in printed
-    weights = json.loads(out.read_text())["weights"]
-    assert max(abs(weights[n] - proposal.weights[n]) for n in weights) < 1e-3
-    assert command.main([str(tmp_path / "none.csv"), "--tokens=1e6"]) == 2
-    assert "none.csv" in capsys.readouterr().err
-
-
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "fit_your_runs.ipynb"
-
-
-def test_the_notebook_runs(example, monkeypatch):
-    """In this process, whose compiled programs serve its runs too: same shapes."""
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    matplotlib.use("Agg")
-    shell = InteractiveShell()
-    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
-        if cell.cell_type == "code":
-            shell.run_cell(cell.source).raise_error()
-    proposal, chosen = shell.user_ns["proposal"], shell.user_ns["chosen"]
-    assert abs(sum(proposal.weights.values()) - 1) < 1e-9
-    assert np.abs(shell.user_ns["predicted"] - shell.user_ns["arrays"].loss_RxE).mean() < 0.02
-    assert set(chosen.contrast) == set(proposal.details["laws"])
-
-
-@pytest.mark.slow
-def test_the_notebook_runs_in_a_kernel():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}
-    ).execute()
 
 
 def test_nothing_heavy_is_loaded():
