@@ -128,7 +128,12 @@ NESTED = "data mixing, nested"
 
 
 def points_of(runs: RunArrays, size_R: np.ndarray) -> Points:
-    return Points(runs.tokens_RxK, runs.loss_RxE, np.full(runs.loss_RxE.shape, 0.01), size_R)
+    """Whole tokens, so that runs of one length have one total: the nesting tells scales by it."""
+    total_R = runs.tokens_RxK.sum(1).round()
+    tokens_RxK = runs.tokens_RxK.round()
+    rows = np.arange(len(tokens_RxK))
+    tokens_RxK[rows, tokens_RxK.argmax(1)] += total_R - tokens_RxK.sum(1)
+    return Points(tokens_RxK, runs.loss_RxE, np.full(runs.loss_RxE.shape, 0.01), size_R)
 
 
 def nested(points: Points, own_E: np.ndarray, tokens_RxK: np.ndarray, size: float) -> np.ndarray:
