@@ -1,6 +1,6 @@
 """Speed and memory of the data side, beside Hugging Face datasets and torch in the same process.
 
-    pip install -e .[peers]
+    pip install -e '.[train,peers]'
     python benchmarks/data_speed.py [--json FILE] [--corpus DIR] [--tokenizer DIR] [--batches 1500]
 
 Loader: batches of 32 x 1,024 tokens, shuffled, from five domains in fixed shares; the peer is

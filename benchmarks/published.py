@@ -3,25 +3,28 @@
     python benchmarks/published.py [--json FILE] [--only ddo,regmix,redpajama,5mix]
 
 Reads ../shared/data/runs beside the repository; a table that is not there is skipped, saying so.
+Exits 1 when a figure misses what `REQUIRED` asks of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from published_runs import DATA, Checkpoints, arrays_of, read, take
+from required import Required, judge
 from scipy.stats import spearmanr
 
 from autoscale_jax import fit
-from autoscale_jax.fit.law import Points
+from autoscale_jax.fit.law import Points, losses
 from autoscale_jax.fit.noise import noise_of
 from autoscale_jax.fit.parametric import fit_law, predict
-from autoscale_jax.fit.selection import NAMES, losses, own_domains
+from autoscale_jax.fit.selection import LAWS, own_domains
 from autoscale_jax.specs import RunArrays
 
 DDO = "autoscale_ddo_gpt2large_1p2B.csv"
@@ -40,7 +43,7 @@ def ddo() -> Rows:
     out: Rows = []
     for x, branch, floor in (
         (1 / 5, "steep", 0.2), (1 / 5, "flat", 0.2), (1 / 3, "steep", 0.2), (1 / 3, "flat", 0.2),
-        (1 / 5, "steep", 0.0), (1 / 5, "flat", 0.0),
+        (1 / 5, "steep", 0.0), (1 / 5, "flat", 0.0), (1 / 3, "steep", 0.0), (1 / 3, "flat", 0.0),
     ):  # fmt: skip
         tokens_RxK = np.ones((15, 7))
         tokens_RxK[1:8][np.eye(7, dtype=bool)] = x
@@ -52,7 +55,7 @@ def ddo() -> Rows:
         low_K, high_K = np.percentile(7 * found.weights_SxK, [5, 95], axis=0)
         row: dict[str, Any] = {"x": round(x, 3), "branch": branch, "floor": floor}
         row |= {n: f"{7 * w:.5f}" for n, w in zip(names, found.weights_K, strict=True)}
-        row["from published"] = f"{np.abs(7 * found.weights_K - PUBLISHED).max():.1e}"
+        row["from published"] = float(np.abs(7 * found.weights_K - PUBLISHED).max())
         row["90% at .5% noise"] = " ".join(
             f"{a:.2f}-{b:.2f}" for a, b in zip(low_K, high_K, strict=True)
         )
@@ -77,9 +80,9 @@ def regmix() -> Rows:
         out.append(
             {
                 "law": name,
-                "1M MAE": round(float(np.abs(loss_RxE - test.loss_RxE).mean()), 4),
-                "1M rho": round(mean_rho(loss_RxE, test.loss_RxE), 4),
-                "60M rho": round(mean_rho(loss_RxE, loss_60m), 4),
+                "1M MAE": float(np.abs(loss_RxE - test.loss_RxE).mean()),
+                "1M rho": mean_rho(loss_RxE, test.loss_RxE),
+                "60M rho": mean_rho(loss_RxE, loss_60m),
                 "s": round(seconds.get(name, 0.0), 1),
             }
         )
@@ -110,7 +113,7 @@ def laws_and_selection(
 ) -> tuple[fit.Selection, dict[str, float]]:
     """Each law alone and `fit.select`'s choice, as predicted losses; seconds of each."""
     noise, seconds = noise_of(train, own_domains(train)), {}
-    for name in NAMES:
+    for name in LAWS:
         began = time.perf_counter()
         law = fit.select(train, laws=(name,), noise=noise).law
         out[name] = losses(law, tokens_RxK)
@@ -145,39 +148,45 @@ def mixing_laws(name: str, splits: int) -> Rows:
     for split in range(splits):
         order = np.random.default_rng(split).permutation(len(final.names_R))
         held, kept = np.split(order, [round(len(order) / 4)])
-        test, found = take(final, held), {}
-        laws_and_selection(take(final, kept), test.tokens_RxK, found, table.v_E)
-        for law, loss_RxE in found.items():
-            error.setdefault(law, []).append(table.miss(loss_RxE, test))
+        test = take(final, held)
+        learnt = [(take(final, kept), error)]
         if split < 3:  # trained to 20k steps on the kept mixtures, judged on the others at 30k
             seen = table.at("70M", EARLY, tuple(final.names_R[i] for i in kept))
             assert seen is not None
-            found = {}
-            laws_and_selection(seen, test.tokens_RxK, found, table.v_E)
-            points = points_of(seen, np.ones(len(seen.names_R)))
-            found[NESTED] = nested(points, own_domains(seen), test.tokens_RxK, 1.0)
-            for law, loss_RxE in found.items():
-                later.setdefault(law, []).append(table.miss(loss_RxE, test))
-    out: Rows = []
-    for law in later:
-        row: dict[str, Any] = {"law": law, "overall MAE": "", "s.e.": ""}
-        if law in error:
-            row["overall MAE"] = round(float(np.mean(error[law])), 4)
-            row["s.e."] = round(float(np.std(error[law]) / np.sqrt(splits)), 4)
-        out.append(row | {"20k->30k MAE": round(float(np.mean(later[law])), 4)})
+            learnt.append((seen, later))
+        for runs, misses in learnt:
+            for law, loss_RxE in every_law(runs, test.tokens_RxK, table.v_E).items():
+                misses.setdefault(law, []).append(table.miss(loss_RxE, test))
+    out: Rows = [
+        {
+            "law": law,
+            "overall MAE": float(np.mean(error[law])),
+            "s.e.": float(np.std(error[law]) / np.sqrt(splits)),
+            "20k->30k MAE": float(np.mean(later[law])),
+        }
+        for law in error
+    ]
     if large is not None:
         larger(table, final, large, out)
     return out
 
 
-def larger(table: Checkpoints, final: RunArrays, large: RunArrays, out: Rows) -> None:
-    """70M -> 160M: ranking and regret by 70M alone; losses with the size laws of half the mixtures.
-
-    The size laws see every 70M checkpoint up to 20k steps and those of half the 160M runs; they are
-    judged on the other half at 30k steps.
-    """
+def every_law(runs: RunArrays, tokens_RxK: np.ndarray, v_E: np.ndarray) -> dict[str, np.ndarray]:
+    """Losses by each law, by the selected ones and by the paper's nesting, all from these runs."""
     found: dict[str, np.ndarray] = {}
-    laws_and_selection(final, large.tokens_RxK, found, table.v_E)
+    laws_and_selection(runs, tokens_RxK, found, v_E)
+    points = points_of(runs, np.ones(len(runs.names_R)))
+    return found | {NESTED: nested(points, own_domains(runs), tokens_RxK, 1.0)}
+
+
+def larger(table: Checkpoints, final: RunArrays, large: RunArrays, out: Rows) -> None:
+    """70M -> 160M: ranking and regret by 70M alone, beside those of a random choice; then losses.
+
+    For the losses, the laws of the model's size see every 70M checkpoint up to 20k steps and those
+    of half the 160M runs, and the selected laws, which know no size, these 160M checkpoints alone;
+    they are judged on the other half at 30k steps.
+    """
+    found = every_law(final, large.tokens_RxK, table.v_E)
     order = np.random.default_rng(0).permutation(len(large.names_R))
     held, kept = np.array_split(order, 2)
     test, names = take(large, held), tuple(large.names_R[i] for i in kept)
@@ -189,27 +198,31 @@ def larger(table: Checkpoints, final: RunArrays, large: RunArrays, out: Rows) ->
     points = Points(both, loss_RxE, np.full(loss_RxE.shape, 0.01), size_R)
     own_E = own_domains(small)
     joint = fit_law(fit.LAWS["data mixing"], points, own_E).fitted
-    sized = {
+    chosen = fit.select(seen, objective="mean_loss", eval_weights=table.v_E)
+    at_160m = {
         "data mixing": predict(joint, test.tokens_RxK, np.full(len(held), 160 / 70)),
         NESTED: nested(points, own_E, test.tokens_RxK, 160 / 70),
+        "selected": losses(chosen.law, test.tokens_RxK),
     }
     truth_R = large.loss_RxE @ table.v_E
     for row in out:
-        if row["law"] in found:
-            overall_R = found[row["law"]] @ table.v_E
-            row["160M rho"] = round(float(spearmanr(overall_R, truth_R).statistic), 3)
-            row["160M regret"] = round(float(truth_R[overall_R.argmin()] - truth_R.min()), 4)
-        if row["law"] in sized:
-            row["160M MAE"] = round(table.miss(sized[row["law"]], test), 4)
+        overall_R = found[row["law"]] @ table.v_E
+        row["160M rho"] = float(spearmanr(overall_R, truth_R).statistic)
+        row["160M regret"] = float(truth_R[overall_R.argmin()] - truth_R.min())
+        if row["law"] in at_160m:
+            row["160M MAE"] = table.miss(at_160m[row["law"]], test)
+    chance = float(truth_R.mean() - truth_R.min())
+    out.append({"law": f"a random one of {len(truth_R)}", "160M rho": 0.0, "160M regret": chance})
 
 
 def show(title: str, rows: Rows) -> None:
     print(f"\n{title}")
     columns = list(dict.fromkeys(c for row in rows for c in row))
-    width = {c: max(len(c), *(len(str(r.get(c, ""))) for r in rows)) for c in columns}
+    text = [{c: f"{v:.4g}" if isinstance(v, float) else v for c, v in r.items()} for r in rows]
+    width = {c: max(len(c), *(len(r.get(c, "")) for r in text)) for c in columns}
     print("  ".join(c.rjust(width[c]) for c in columns))
-    for row in rows:
-        print("  ".join(str(row.get(c, "")).rjust(width[c]) for c in columns))
+    for row in text:
+        print("  ".join(row.get(c, "").rjust(width[c]) for c in columns))
 
 
 TABLES = {
@@ -227,23 +240,40 @@ TABLES = {
     ),
 }
 
+CHOSEN = {"law": "selected"}
+REQUIRED = {
+    "ddo": [Required({"x": 0.2, "branch": "steep", "floor": 0.2}, "from published", 1e-5)],
+    "regmix": [
+        Required(CHOSEN, "1M rho", 0.990, least=True),
+        Required(CHOSEN, "60M rho", 0.985, least=True),
+        Required(CHOSEN, "1M MAE", 0.055),
+    ],
+    "redpajama": [Required(CHOSEN, "overall MAE", 0.0130), Required(CHOSEN, "20k->30k MAE", 0.025)],
+    "5mix": [Required(CHOSEN, "overall MAE", 0.0075), Required(CHOSEN, "20k->30k MAE", 0.025)],
+}
 
-def main() -> None:
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default=",".join(TABLES))
     args = parser.parse_args()
     found: dict[str, Rows] = {}
+    met = True
     for key in args.only.split(","):
+        if key not in TABLES:
+            parser.error(f"--only: {key!r}: give some of {','.join(TABLES)}")
         file, title, run = TABLES[key]
         if not (DATA / file).exists():
             print(f"skipped {key}: {DATA / file} is not there")
             continue
         found[key] = run()
         show(title, found[key])
+        met &= judge(REQUIRED[key], found[key])
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 0 if met else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

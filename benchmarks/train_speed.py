@@ -1,6 +1,6 @@
 """Tokens per CPU second of training a GPT-2 here and in torch, alternating in one process.
 
-    pip install -e '.[peers]'
+    pip install -e '.[train,peers]'
     python benchmarks/train_speed.py [--json FILE] [--models 4x256,12x768] [--rounds 5]
 
 Same shape, batch, float32, AdamW with clipping, one thread on one core for all. Each figure is the

@@ -1,6 +1,6 @@
 """Training speed on one GPU: GPT-2 Large beside torch, a population, and where a step's time goes.
 
-    pip install -e '.[peers,parity]' 'jax[cuda13]'     # of the same CUDA as torch
+    pip install -e '.[train,peers,parity]' 'jax[cuda13]'     # of the same CUDA as torch
     python benchmarks/train_speed_gpu.py [--json FILE] [--parts large population budget]
         [--rows 16] [--remat dots] [--peers nanogpt huggingface] [--proxy-rows 2 8]
 

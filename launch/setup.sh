@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv and installs the package into it, with the exact versions of requirements.lock.
+# Makes .venv and installs the package into it, training included, as requirements.lock has it.
 #   bash launch/setup.sh [EXTRA]     PYTHON=python3.12 bash launch/setup.sh   another interpreter
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,5 +10,5 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
 fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet uv==0.13.9
-extra="${1:+[$1]}"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --constraints requirements.lock -e ".$extra"
+extras="train${1:+,$1}"
+.venv/bin/uv pip install --quiet --python .venv/bin/python --constraints requirements.lock -e ".[$extras]"

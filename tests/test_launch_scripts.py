@@ -181,7 +181,7 @@ def test_a_pod_gets_the_code_is_set_up_and_started(recorder, cluster, tmp_path):
         folder = Path(call["folder"])
         assert folder == tmp_path / "workers" / call["SLURM_PROCID"] / "autoscale_jax"
         assert (folder / "configs" / "gpt2_ddo.py").exists()
-        assert "-e .[tpu]" in (folder / "uv.txt").read_text()
+        assert "-e .[train,tpu]" in (folder / "uv.txt").read_text()
 
 
 def test_a_pod_without_a_name_is_refused():

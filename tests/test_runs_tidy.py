@@ -195,3 +195,64 @@ def test_a_failed_write_leaves_the_old_file(csv, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         tidy.write_tidy([], path)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["t.csv"]
+
+
+def two_files(folder, first="a", second="a"):
+    """CSVs small and large with a run `base` each, of web and another domain."""
+    (folder / "other").mkdir()
+    paths = folder / "small.csv", folder / "large.csv"
+    for path, domain, tokens in zip(paths, (first, second), (10, 40), strict=True):
+        path.write_text(
+            f"run,tokens_web,tokens_{domain},loss_a,loss_web\nbase,{tokens},{tokens},3,4\n"
+            f"lost,{tokens},0,,\n"
+        )
+    return paths
+
+
+def test_several_files_are_one_table(tmp_path):
+    paths = two_files(tmp_path)
+    table = RunTable.from_csvs(paths)
+    assert [run.key for run in table] == [
+        "small.csv/base", "small.csv/lost", "large.csv/base", "large.csv/lost",
+    ]  # fmt: skip
+    assert table.arrays().tokens_RxK.tolist() == [[10, 10], [40, 40]]
+    assert table.notes == tuple(n for p in paths for n in RunTable.from_csv(p).notes)
+    assert len(table.notes) == 2  # a lost run each
+
+
+def test_one_file_is_taken_as_it_is(tmp_path):
+    path, _ = two_files(tmp_path)
+    one, table = RunTable.from_csv(path), RunTable.from_csvs([str(path)])
+    assert list(table) == list(one) and table.notes == one.notes
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    first, second = two_files(tmp_path)
+    moved = second.rename(tmp_path / "other" / "small.csv")
+    keys = [run.key for run in RunTable.from_csvs([first, moved])]
+    assert len(set(keys)) == 4 and keys[0] == f"{first}/base" and keys[2] == f"{moved}/base"
+
+
+def test_a_domain_of_one_file_only_is_noted(tmp_path):
+    notes = RunTable.from_csvs(two_files(tmp_path, "code", "kode")).notes
+    assert notes[-2:] == (
+        "domain 'code' has tokens in small.csv only: a misspelt name?",
+        "domain 'kode' has tokens in large.csv only: a misspelt name?",
+    )
+
+
+def test_tokens_that_no_column_tells_are_given_for_all_files(tmp_path):
+    paths = tmp_path / "a.csv", tmp_path / "b.csv"
+    for path in paths:
+        path.write_text("run,w_a,w_b,loss_a\nx,0.5,0.5,3\n")
+    assert RunTable.from_csvs(paths, tokens=10).arrays().tokens_RxK.tolist() == [[5, 5], [5, 5]]
+    with pytest.raises(BadInput, match=r"a\.csv: no column tells"):
+        RunTable.from_csvs(paths)
+
+
+def test_no_file_and_a_file_twice_are_refused(tmp_path):
+    path, _ = two_files(tmp_path)
+    with pytest.raises(BadInput, match="no CSV files: give one at least"):
+        RunTable.from_csvs([])
+    with pytest.raises(BadInput, match=r"small\.csv: given twice: give each file once"):
+        RunTable.from_csvs([path, tmp_path / "other" / ".." / "small.csv"])

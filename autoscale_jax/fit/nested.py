@@ -90,7 +90,9 @@ def _extrapolate(
     sd: float, what: str,
 ) -> np.ndarray:  # fmt: skip
     """(C, E) each cell's losses at the target scale; NaN without runs at two scales or there."""
-    levels, level_R = np.unique(scale_R, return_inverse=True)
+    # Totals of the same tokens may differ by rounding: they are one scale.
+    levels, level_R = np.unique(np.log(scale_R).round(9), return_inverse=True)
+    levels = np.exp(levels)
     e = loss_RxE.shape[1]
     # Every cell and evaluation domain is a column of its own: one call fits all their power laws.
     count = np.zeros((len(levels), cells))

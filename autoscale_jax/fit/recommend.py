@@ -12,12 +12,12 @@ from autoscale_jax.fit.ensemble import Ensemble
 from autoscale_jax.fit.inputs import one_of
 from autoscale_jax.fit.objective import Objective, objective_value
 from autoscale_jax.fit.paper_rule import PaperRule, paper_rule
-from autoscale_jax.fit.selection import NAMES, Selection
+from autoscale_jax.fit.selection import LAWS, Selection
 from autoscale_jax.fit.study import Study, by_name, judge_of, study_of
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, Proposal, RunArrays
 
-METHODS = ("auto", "autoscale", "keep", *NAMES)
+RULES = ("auto", "autoscale", "keep")  # besides them, a law by its name
 SURE = 0.95  # a mixture this likely to beat the reference is not shrunk towards it
 NOT_BEATEN = ("reference", "autoscale", "autoscale, shrunk")  # no part of `p_beats`
 APART = 0.2  # width of the 90% interval of a weight difference above which it is undecided
@@ -67,12 +67,12 @@ def recommend(
     Raises:
       BadInput: bad numbers in the table, unknown names, bounds without a mixture, one scale only.
     """
-    one_of("method", method, METHODS)
+    one_of("method", method, (*RULES, *LAWS))
     study = study_of(
         table, tokens, objective=objective, eval_weights=eval_weights, lower=lower, upper=upper,
         unique=unique, max_epochs=max_epochs,
     )  # fmt: skip
-    laws = (method,) if method in NAMES else ()
+    laws = (method,) if method in LAWS else ()
     judge, ensemble = judge_of(study, laws, noise, samples, seed)
     optima_DxK = ensemble.sample_optima(study.tokens, study.lower_K, study.upper_K)
     best_K = ensemble.expected_optimum(study.tokens, study.lower_K, study.upper_K)

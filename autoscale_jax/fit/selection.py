@@ -34,7 +34,6 @@ LAWS: dict[str, Law] = {
         ProcessLaw(),
     )
 }
-NAMES = tuple(LAWS)
 GOOD = 1.2  # laws within this factor of the best error are averaged
 FOLDS, MANY = 4, 100  # folds of runs at one budget; with many runs the first fold will do
 DRAWS = 500  # of the held-out runs: what the ranking may have been
@@ -76,7 +75,8 @@ def arrays_of(table: RunTable | RunArrays) -> RunArrays:
         if len(sizes) > 1:
             raise BadInput(
                 f"size: the runs are of models {', '.join(map(repr, sizes))}, and a law holds for "
-                f"one: choose, as in table.arrays(lambda run: run.spec.size == {sizes[-1]!r})"
+                f"one: choose it (--size, or table.arrays(lambda run: run.spec.size == "
+                f"{sizes[-1]!r}))"
             )
         table = table.arrays()
     not_traced("a fit of laws", table.tokens_RxK, table.loss_RxE)
@@ -118,7 +118,7 @@ def select(
         several sizes.
     """
     for name in laws:
-        one_of("law", name, NAMES)
+        one_of("law", name, tuple(LAWS))
     arrays = arrays_of(table)
     v_E = eval_weights_of(eval_weights, arrays.eval_domains)
     own_E = own_domains(arrays)
@@ -126,7 +126,7 @@ def select(
         noise = noise_of(arrays, own_E, noise)
     points = points_of(arrays, noise)
     folds, held_out = _folds(np.asarray(arrays.tokens_RxK, dtype=np.float64))
-    names = laws or NAMES
+    names = laws or tuple(LAWS)
     if len(names) > 1:
         _check_folds(len(points.loss_RxE), folds)
         influence_E = _influence(points.loss_RxE[np.concatenate(folds)], objective, v_E)

@@ -5,6 +5,7 @@ Colab-light: numpy and the standard library only.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import threading
@@ -140,6 +141,39 @@ class RunTable:
         runs, notes = tidy.read_tidy(Path(path), tokens)
         table = cls(runs)
         table.notes = notes
+        return table
+
+    @classmethod
+    def from_csvs(cls, paths: Iterable[PathLike], *, tokens: Tokens = None) -> RunTable:
+        """One table of several tidy CSVs of the same domains, e.g. one for each budget.
+
+        With more than one file, keys begin with the file's name. `notes` are all files' notes, and
+        name domains that have tokens in one file only, which may be misspelt.
+        Raises `BadInput` for no file, for one that is given twice, and as `from_csv`.
+        """
+        files = [Path(path) for path in paths]
+        if not files:
+            raise BadInput("no CSV files: give one at least")
+        for i, path in enumerate(files):
+            if path.resolve() in {other.resolve() for other in files[:i]}:
+                raise BadInput(f"{path}: given twice: give each file once")
+        if len(files) == 1:
+            return cls.from_csv(files[0], tokens=tokens)
+        named_alike = len({path.name for path in files}) < len(files)
+        table = cls()
+        notes: list[str] = []
+        where: dict[str, set[str]] = {}  # the files in which a domain has tokens
+        for path in files:
+            part, name = cls.from_csv(path, tokens=tokens), str(path) if named_alike else path.name
+            notes += part.notes
+            for run in part:
+                table.add(dataclasses.replace(run, key=f"{name}/{run.key}"))
+                for domain in (d for d, n in run.spec.tokens.items() if n):
+                    where.setdefault(domain, set()).add(name)
+        for domain, names in sorted(where.items()):
+            if len(names) == 1:
+                notes.append(f"domain {domain!r} has tokens in {min(names)} only: a misspelt name?")
+        table.notes = tuple(notes)
         return table
 
     def to_csv(self, path: PathLike) -> None:

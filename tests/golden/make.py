@@ -1,6 +1,6 @@
 """Writes gpt2.npz and bert.npz beside it: small models of Hugging Face's, and what torch computes.
 
-    pip install -e ".[parity]" && python tests/golden/make.py
+    pip install -e ".[train,parity]" && python tests/golden/make.py
 
 Each holds inputs, targets, logits, the mean loss and three gradients of a model of two layers. Its
 parameters are not kept but made by `formula`, here and in the test.
