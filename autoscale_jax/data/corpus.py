@@ -64,6 +64,17 @@ class Corpus:
         ]
         return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
+    def data_of(self, tokens: Mapping[str, int]) -> dict[str, str]:
+        """What a run on `tokens` takes from each domain, as "TRAINING:HELD-OUT" fingerprints.
+
+        The training part is empty for a domain with 0 tokens. Where two differ for a domain, so
+        does `fingerprint_of`: this one tells which domain it was.
+        """
+        return {
+            name: f"{train if tokens.get(name) else ''}:{held_out}"
+            for name, (train, held_out) in self.fingerprints.items()
+        }
+
     def summary(self) -> str:
         """A table of the domains, one line each, then the warnings."""
         head = f"{'domain':<14}{'documents':>10}{'held out':>10}{'tokens':>13}{'held out':>11}"
