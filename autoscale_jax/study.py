@@ -56,7 +56,7 @@ class Study:
         stale = self.table.set_aside(lambda run: run.key != self._key(run.spec))
         if not stale:
             return []
-        changed_R = [_changed(run, self.corpus) for run in stale]
+        changed_R = [self.corpus.changed_since(run) for run in stale]
         changed = ", ".join(sorted(set().union(*changed_R)))
         what = [f"other data (changed: {changed})"] if changed else []
         if not all(changed_R):
@@ -233,14 +233,6 @@ class Study:
             ]
             for name, weights in self.mixtures(proposal).items()
         }
-
-
-def _changed(run: Run, corpus: Corpus) -> set[str]:
-    """The domains whose text is another than the run's; none where the run does not tell."""
-    if not run.data:
-        return set()
-    now = corpus.data_of(run.spec.tokens)
-    return {name for name in {*now, *run.data} if now.get(name) != run.data.get(name)}
 
 
 def candidates(proposal: Proposal) -> dict[str, dict[str, float]]:
