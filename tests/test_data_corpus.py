@@ -1,6 +1,7 @@
 """The prepared corpus: no document on both sides, nothing counted twice, a cache that is whole."""
 
 import concurrent.futures
+import dataclasses
 import json
 import shutil
 import signal
@@ -24,7 +25,7 @@ from autoscale_jax.data import (
     tokenize,
     window,
 )
-from autoscale_jax.specs import BadInput
+from autoscale_jax.specs import BadInput, Run, RunSpec
 
 
 def documents(kind: str, n: int) -> list[str]:
@@ -206,6 +207,11 @@ def test_a_changed_domain_invalidates_that_domain_alone(config, tmp_path, monkey
         {"poems": 9, "news": 0}
     )
     assert first.fingerprint_of({"news": 9}) != second.fingerprint_of({"news": 9})
+    run = Run(RunSpec({"news": 9}), "k", "ok", {}, {}, {}, data=first.data_of({"news": 9}))
+    assert (first.changed_since(run), second.changed_since(run)) == ([], ["news"])
+    without = dataclasses.replace(run, spec=RunSpec({"poems": 9}), data=first.data_of({"poems": 9}))
+    assert second.changed_since(without) == []
+    assert second.changed_since(dataclasses.replace(run, data={})) == []
     write(tmp_path / "in", "news", documents("news", 121) + documents("poem", 20)[:1])
     prepare(config, tmp_path / "cache")  # poems loses the document that it shares
     assert sorted(name.split("-")[1] for name in encoded[1:]) == ["news", "poems"]

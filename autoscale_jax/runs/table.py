@@ -152,7 +152,7 @@ class RunTable:
         return table
 
     def to_csv(self, path: PathLike) -> None:
-        """Writes a tidy CSV that `from_csv` reads back: everything but the curves."""
+        """Writes a tidy CSV that `from_csv` reads back: everything but curves and `data`."""
         tidy.write_tidy(list(self), Path(path))
 
     @classmethod
