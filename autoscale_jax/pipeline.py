@@ -33,9 +33,9 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
         corpus = prepare(config.data.to_dict(), folder / "corpus", say=progress.say)
         processes.meet()  # the others may read it
         progress.say(corpus.summary())
-        for note in table.notes:
-            progress.say(f"ledger: {note}")
         study = Study(config, corpus, table)
+        for note in study.notes:
+            progress.say(f"ledger: {note}")
         study.check()
         execute = make_execute(config, corpus, folder, progress.update)
         planned = study.planned_verification()

@@ -103,7 +103,10 @@ class Run:
     """One training that was done. `loss` is the final one, nats per token, by evaluation domain.
 
     `realised` and `curve` are the whole run's. `flops` and `seconds` are those spent on it alone:
-    what it shares with a shorter run that it continued counts there.
+    what it shares with a shorter run that it continued counts there. Of a run that diverged,
+    `realised`, `epochs` and `flops` are those of its whole length, though it stopped before.
+    `data` tells by domain which text it was trained and evaluated on (`Corpus.data_of`); {} where
+    nobody wrote that down.
     """
 
     spec: RunSpec
@@ -116,6 +119,7 @@ class Run:
     flops: float = 0.0
     seconds: float = 0.0
     message: str = ""
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def perplexity(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ from autoscale_jax.methods import DDO, MFMSBO, AutoScale, Method
 from autoscale_jax.methods.space import Size, Space
 from autoscale_jax.models import flops_per_token, num_parameters
 from autoscale_jax.runs import RunTable
-from autoscale_jax.specs import VERIFICATION_SEED, BadInput, Proposal, Run, RunSpec
+from autoscale_jax.specs import VERIFICATION_SEED, BadInput, Proposal, Run, RunSpec, run_key
 from autoscale_jax.train.recipe import Recipe, by_size
 
 
@@ -28,7 +28,11 @@ def make_recipes(config: ConfigDict, corpus: Corpus) -> dict[str, Recipe]:
 
 
 class Study:
-    """A config, a corpus and a ledger, and what follows from them."""
+    """A config, a corpus and a ledger, and what follows from them.
+
+    Runs of other data or of another recipe are set aside in the table, so that nothing sees them;
+    `notes` tells of them and of what the ledger recovered.
+    """
 
     def __init__(self, config: ConfigDict, corpus: Corpus, table: RunTable) -> None:
         self.config, self.corpus, self.table = config, corpus, table
@@ -44,8 +48,32 @@ class Study:
         self.eval_weights = dict(s.eval_weights) if s.eval_weights else None
         self.recipes = make_recipes(config, corpus)
         self.target_size = list(self.recipes)[-1]
+        self.notes = (*table.notes, *self._set_aside())
         self.space = self._space() if s.method == "mfms_bo" else None
         self.method: Method = self._search(self.space) if self.space else self._autoscale()
+
+    def _set_aside(self) -> list[str]:
+        """Leaves the runs in the table that a training now would repeat; a line on the others."""
+        stale = self.table.set_aside(lambda run: run.key != self._key(run.spec))
+        if not stale:
+            return []
+        changed_R = [self.corpus.changed_since(run) for run in stale]
+        changed = ", ".join(sorted(set().union(*changed_R)))
+        what = [f"other data (changed: {changed})"] if changed else []
+        if not all(changed_R):
+            known = changed or all(run.data for run in stale)
+            what.append("another recipe" if known else "other data or another recipe")
+        return [
+            f"{len(stale)} of {len(stale) + len(self.table)} runs are of {' or '.join(what)}: they "
+            "stay in the file, count for nothing and are trained anew where the study needs them"
+        ]
+
+    def _key(self, spec: RunSpec) -> str:
+        """The key of a training of `spec` now; "" where the study could not train it."""
+        if spec.size not in self.recipes or not set(spec.tokens) <= set(self.domains):
+            return ""
+        fingerprint = self.corpus.fingerprint_of(spec.tokens)
+        return run_key(spec, self.recipes[spec.size].identity(), fingerprint)
 
     def _autoscale(self) -> AutoScale:
         s = self.config.study

@@ -49,7 +49,7 @@ def build(study: Study, proposal: Proposal | None, problems: Sequence[str] = ())
         "gain": gain,
         "tokens_saved": saved,
         "cost": cost(ledger, sum(map(len, verified.values()))),
-        "warnings": [*problems, *study.corpus.warnings, *table.notes, *warnings, *diverged(ledger)],
+        "warnings": [*problems, *study.corpus.warnings, *study.notes, *warnings, *diverged(ledger)],
         "runs": [run_row(run, objective) for run in ledger],
     }
     return finite(result | shown)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from autoscale_jax.data import audit, batches, manifest, prepare, realised
+from autoscale_jax.data import Order, audit, batches, manifest, mix, prepare, realised
 from autoscale_jax.data.store import Shard, TokenStore, write_shard
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import Run, RunSpec
@@ -25,7 +25,8 @@ def workdir(data_settings, tmp_path):
     tokens, epochs = realised(corpus, ASKED, 16)
     loss = dict.fromkeys(ASKED, 1.0)
     with RunTable.open(tmp_path / "runs.jsonl") as table:
-        table.add(Run(RunSpec(ASKED), "0123456789abcdef", "ok", loss, tokens, epochs))
+        data = corpus.data_of(ASKED)
+        table.add(Run(RunSpec(ASKED), "0123456789abcdef", "ok", loss, tokens, epochs, data=data))
     return tmp_path
 
 
@@ -80,6 +81,34 @@ def test_epochs_of_a_run_are_counted_against_its_pool(workdir, data_settings, ca
     assert "MISMATCH run 0123456789abcdef: 'birds' says" in capsys.readouterr().out
     change_run(workdir, spec=RunSpec(ASKED, pool=pool), epochs=epochs)
     assert audit.main(["audit", str(workdir)]) == 0
+
+
+def test_what_was_trained_is_counted_over_the_order(workdir, data_settings, monkeypatch):
+    """In blocks of any length, for any mixture; quotas say the same by another way."""
+    corpus = prepare(data_settings, workdir / "corpus")
+    monkeypatch.setattr(audit, "_AT_ONCE", 17)
+    for asked in (ASKED, {"birds": 16, "metals": 0, "rivers": 900}, dict.fromkeys(ASKED, 40_000)):
+        counted = audit._count(mix.order_of(corpus, asked, 16, 3))
+        assert {name: 16 * n for name, n in counted.items()} == realised(corpus, asked, 16)[0]
+
+
+def test_an_order_that_trains_on_something_else_is_a_mismatch(workdir, capsys, monkeypatch):
+    at = Order.at
+    monkeypatch.setattr(Order, "at", lambda self, x_N: (0 * at(self, x_N)[0], at(self, x_N)[1]))
+    assert audit.main(["audit", str(workdir)]) == 1
+    assert "'metals' got 1696 tokens, this corpus gives 0" in capsys.readouterr().out
+
+
+def test_runs_of_other_data_are_named_and_no_mismatch(workdir, capsys):
+    old = next(iter(RunTable.open(workdir / "runs.jsonl", write=False)))
+    before = old.data | {"metals": "0123:4567"}
+    change_run(workdir, data=before, epochs=dict.fromkeys(ASKED, 9.0))
+    with RunTable.open(workdir / "runs.jsonl") as table:
+        table.add(dataclasses.replace(old, key="fedcba9876543210"))
+    assert audit.main(["audit", str(workdir)]) == 0
+    out = capsys.readouterr().out
+    assert "0123456789abcdef  not checked: is of other data (changed: metals)" in out
+    assert "fedcba9876543210  birds" in out and out.endswith("mismatches: none\n")
 
 
 def test_a_document_on_both_sides_is_a_mismatch(workdir, capsys):

@@ -1,6 +1,7 @@
 """The prepared corpus: no document on both sides, nothing counted twice, a cache that is whole."""
 
 import concurrent.futures
+import dataclasses
 import json
 import shutil
 import signal
@@ -24,7 +25,7 @@ from autoscale_jax.data import (
     tokenize,
     window,
 )
-from autoscale_jax.specs import BadInput
+from autoscale_jax.specs import BadInput, Run, RunSpec
 
 
 def documents(kind: str, n: int) -> list[str]:
@@ -206,6 +207,11 @@ def test_a_changed_domain_invalidates_that_domain_alone(config, tmp_path, monkey
         {"poems": 9, "news": 0}
     )
     assert first.fingerprint_of({"news": 9}) != second.fingerprint_of({"news": 9})
+    run = Run(RunSpec({"news": 9}), "k", "ok", {}, {}, {}, data=first.data_of({"news": 9}))
+    assert (first.changed_since(run), second.changed_since(run)) == ([], ["news"])
+    without = dataclasses.replace(run, spec=RunSpec({"poems": 9}), data=first.data_of({"poems": 9}))
+    assert second.changed_since(without) == []
+    assert second.changed_since(dataclasses.replace(run, data={})) == []
     write(tmp_path / "in", "news", documents("news", 121) + documents("poem", 20)[:1])
     prepare(config, tmp_path / "cache")  # poems loses the document that it shares
     assert sorted(name.split("-")[1] for name in encoded[1:]) == ["news", "poems"]
@@ -234,10 +240,14 @@ def test_damaged_caches_are_rebuilt_or_named(config, tmp_path):
         prepare(config, cache)
     shutil.rmtree(cache / "flat", ignore_errors=True)
     shard.write_bytes(whole[:300] + bytes(255 - b for b in whole[300:320]) + whole[320:])
-    with pytest.raises(BadInput, match=r"train-00000\.array_record: record 0: damaged .*delete"):
+    with pytest.raises(
+        BadInput, match=r"train-00000\.array_record: record 0: damaged .*delete its"
+    ):
         texts(first, prepare(config, cache).train_tokens["news"])
     shard.unlink()
-    with pytest.raises(BadInput, match=r"train-00000\.array_record: is missing; delete its folder"):
+    with pytest.raises(
+        BadInput, match=r"train-00000\.array_record: is missing; restore .*delete its folder"
+    ):
         prepare(config, cache)
     shutil.rmtree(news)
     with pytest.raises(BadInput, match=r"domain 'news' is gone; delete the corpus-\* folders"):

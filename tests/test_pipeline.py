@@ -4,14 +4,17 @@ import dataclasses
 import errno
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from autoscale_jax import execute, pipeline
-from autoscale_jax.data import audit
+from autoscale_jax.data import audit, prepare
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput
+from autoscale_jax.study import Study
 from autoscale_jax.train.checkpoint import RunCheckpoint
 
 
@@ -207,3 +210,67 @@ def test_a_study_with_some_diverged_runs_goes_to_its_end(tiny_config, tmp_path, 
     assert {row["mixture"] for row in study["verification"]} >= {"uniform", "predicted"}
     assert any("diverged (not finite)" in line for line in study["warnings"])
     assert any(line.startswith("no law at 6,000 tokens") for line in study["warnings"])
+
+
+def remove_a_training_document(config, folder, name):
+    """Takes one training document from a domain of text files; its held-out ones stay."""
+    corpus = prepare(config.data.to_dict(), folder / "corpus")
+    held_out = corpus.tokenizer.decode(corpus.eval_tokens[name][:])
+    files = sorted(Path(config.data.domains[name]).parent.glob(f"{name}_*.txt"))
+    next(file for file in files if file.read_text() not in held_out).unlink()
+
+
+def own_texts(config, text_files, folder):
+    """Makes the study's text a copy that a test may change."""
+    shutil.copytree(text_files, folder)
+    config.data.domains = {n: f"{folder}/{n}_*.txt" for n in config.data.domains}
+
+
+def keys(study):
+    return {run["label"]: run["key"] for run in study["runs"]}
+
+
+def test_runs_of_other_data_are_trained_anew(tiny_config, text_files, tmp_path, capsys):
+    """Birds lose a document: only what trains on none of them stays; when it is back, all of it."""
+    own_texts(tiny_config, text_files, tmp_path / "text")
+    plan = {"budgets": (6000,), "target_tokens": 6000, "method": "ddo", "base_seeds": 1}
+    tiny_config.study.update(plan)
+    tiny_config.verify.update({"mixtures": ("uniform",), "seeds": 1})
+    tiny_config.verify.extra = {"no birds": {"birds": 0.0, "metals": 0.5, "rivers": 0.5}}
+    folder = tmp_path / "study"
+    first = pipeline.run_study(tiny_config, folder)
+    remove_a_training_document(tiny_config, folder, "birds")
+    second = pipeline.run_study(tiny_config, folder)
+    kept = {label for label, key in keys(second).items() if key == keys(first)[label]}
+    assert kept == {"target no birds seed 0"} and keys(second).keys() == keys(first).keys()
+    said = [line for line in second["warnings"] if "runs are of" in line]
+    assert said == [
+        "8 of 9 runs are of other data (changed: birds): they stay in the file, count for nothing "
+        "and are trained anew where the study needs them"
+    ]
+    assert capsys.readouterr().out.count(said[0]) == 1
+    assert len((folder / "runs.jsonl").read_bytes().splitlines()) == 9 + 8
+    assert len(RunTable.from_csv(folder / "runs.csv")) == second["cost"]["runs"] == 9
+    losses = [[row["loss"] for row in study["verification"]] for study in (first, second)]
+    assert losses[0][0] != losses[1][0] and losses[0][1] == losses[1][1]
+    shutil.rmtree(tmp_path / "text")
+    shutil.copytree(text_files, tmp_path / "text")
+    third = pipeline.run_study(tiny_config, folder)
+    assert without_times(third) == without_times(first) | {"warnings": third["warnings"]}
+    assert len((folder / "runs.jsonl").read_bytes().splitlines()) == 9 + 8
+
+
+def test_runs_of_another_recipe_count_for_nothing(whole_study, tiny_config, tmp_path):
+    tiny_config.train.peak_lr = 2e-2
+    (tmp_path / "runs.jsonl").write_bytes((whole_study[0] / "runs.jsonl").read_bytes())
+    corpus = prepare(tiny_config.data.to_dict(), tmp_path / "corpus")
+    with RunTable.open(tmp_path / "runs.jsonl") as table:
+        run = next(iter(table))
+        study = Study(tiny_config, corpus, table)
+        assert len(table) == 0 and len(study.method.ask(table)) == 18
+        assert study.notes[0].startswith("26 of 26 runs are of another recipe: they stay")
+        with pytest.raises(BadInput, match="is not run again"):
+            table.add(run)
+    old = RunTable(dataclasses.replace(run, data={}) for run in [run])
+    (note,) = Study(tiny_config, corpus, old).notes
+    assert "1 of 1 runs are of other data or another recipe" in note

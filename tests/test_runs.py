@@ -54,6 +54,29 @@ def test_find_gives_the_last_run_of_a_spec():
     assert table.find(RunSpec({"wiki": 30, "code": 10}, seed=1)) is None
 
 
+def test_runs_set_aside_stay_in_the_ledger_alone(tmp_path):
+    """Nothing finds them, an earlier run of their spec is found again, their keys are taken."""
+    with RunTable.open(tmp_path / "runs.jsonl") as table:
+        for row in (run("old", label="old"), run("new", label="new"), run("other", seed=1)):
+            table.add(row)
+        gone = table.set_aside(lambda r: r.key == "new")
+        assert [r.key for r in gone] == ["new"]
+        assert [r.key for r in table] == ["old", "other"] and len(table) == len(table.ok()) == 2
+        assert table.find(RunSpec({"wiki": 30, "code": 10})).key == "old"
+        assert table.arrays().names_R == ("old", "other")
+        table.set_aside(lambda r: r.key == "old")
+        assert table.find(RunSpec({"wiki": 30, "code": 10})) is None
+        with pytest.raises(BadInput, match="'new' is in the table already and ok"):
+            table.add(run("new"))
+        table.add(run("newer"))
+    assert [r.key for r in RunTable.open(tmp_path / "runs.jsonl")] == [
+        "old",
+        "new",
+        "other",
+        "newer",
+    ]
+
+
 def test_numbers_become_plain():
     table = RunTable([run(loss={"code": np.float32(1.5)})])
     (row,) = table

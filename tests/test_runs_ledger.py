@@ -73,6 +73,15 @@ def test_a_pool_is_kept_and_told_from_a_run_without(path):
         assert table.find(RunSpec({"wiki": 7, "code": 100})).key == "key0"
 
 
+def test_the_data_of_a_run_are_kept_and_need_not_be_there(path):
+    with RunTable.open(path) as table:
+        table.add(run(key="a"))
+        table.add(run(key="b", data={"wiki": "12:34", "code": ":56"}))
+    with RunTable.open(path) as table:
+        assert [dict(r.data) for r in table] == [{}, {"code": ":56", "wiki": "12:34"}]
+    assert "data" not in json.loads(path.read_text().splitlines()[0])["run"]
+
+
 def test_names_are_in_the_same_order_before_and_after(path):
     # a resumed study must add up the same numbers in the same order
     with RunTable.open(path) as table:

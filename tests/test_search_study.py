@@ -5,7 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from test_pipeline import fill_disk_after, without_times
+from test_pipeline import (
+    fill_disk_after,
+    own_texts,
+    remove_a_training_document,
+    without_times,
+)
 
 from autoscale_jax import execute, pipeline
 from autoscale_jax.data import GRID, prepare
@@ -102,6 +107,26 @@ def test_a_study_that_is_cut_short_again_and_again_ends_as_it_would_have(
             with pytest.raises(OSError, match="No space left"):
                 pipeline.run_study(config, tmp_path)
     assert without_times(pipeline.run_study(config, tmp_path)) == without_times(whole_search[1])
+
+
+def test_a_search_forgets_what_it_learnt_of_other_data(
+    whole_search, tiny_config, text_files, tmp_path
+):
+    """One training document less: what the runs spent counts no more, and the first are asked."""
+    config = search_config(tiny_config)
+    own_texts(config, text_files, tmp_path / "text")
+    (tmp_path / "runs.jsonl").write_bytes((whole_search[0] / "runs.jsonl").read_bytes())
+    with RunTable.open(tmp_path / "runs.jsonl") as table:
+        runs = list(table)
+        same = Study(config, prepare(config.data.to_dict(), tmp_path / "corpus"), table)
+        assert same.notes == () and same.method.ask(table) == [] and same.spent() > 0
+        remove_a_training_document(config, tmp_path, "birds")
+        other = Study(config, prepare(config.data.to_dict(), tmp_path / "corpus"), table)
+        assert (
+            f"{len(runs)} of {len(runs)} runs are of other data (changed: birds)" in other.notes[0]
+        )
+        assert list(table) == other.proxies() == [] and other.spent() == 0
+        assert other.method.ask(table) == same.method.ask(RunTable()) != []
 
 
 HALF = {"num_layers": 1, "d_model": 8, "num_heads": 2}

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoscale_jax.data import manifest, parallel, tokenize
+from autoscale_jax.data import manifest, parallel, prepared, tokenize
 from autoscale_jax.data.encode import EncodeTask, Part, encode
+from autoscale_jax.data.leaks import leaks
 from autoscale_jax.data.plan import Plan
 from autoscale_jax.data.samples import Counts, Notes, ScanTask, scan
 from autoscale_jax.data.sources import identity_hash
@@ -50,14 +51,19 @@ def _build(plan: Plan, folder: Path, pool: parallel.Workers, progress: parallel.
     splits = split({n: [unit.bits_N for unit in xs] for n, xs in found.items()}, plan.held_out)
     tokenizer = tokenizer_of(plan, found, splits)
     write_whole(folder / manifest.TOKENIZER, lambda file: file.write(tokenizer.to_json().encode()))
-    warnings = []
+    warnings = list(plan.warnings)
     if plan.settings["tokenizer"] == "bpe" and tokenizer.vocab_size < plan.settings["vocab_size"]:
         warnings.append(
             f"data.vocab_size = {plan.settings['vocab_size']}: the text yields"
             f" {tokenizer.vocab_size}"
         )
     domains = _Domains(plan, found, splits, tokenizer, folder / manifest.TOKENIZER, cache)
-    folders = domains.build(pool, progress)
+    built = {**domains.build(pool, progress), **plan.stores}
+    folders = {name: built[name] for name in plan.names}
+    if plan.stores:
+        _check_stores(
+            plan, {n: manifest.domain_folder(folder, f) for n, f in folders.items()}, progress
+        )
     manifest.write(
         folder,
         {
@@ -65,13 +71,24 @@ def _build(plan: Plan, folder: Path, pool: parallel.Workers, progress: parallel.
             "settings": plan.settings,
             "tokenizer_sha256": tokenizer.sha256,
             "eval_limit": plan.settings["eval_tokens"],
-            "domains": [
-                {"name": name, "folder": folders.get(name) or plan.stores[name]}
-                for name in plan.names
-            ],
+            "domains": [{"name": name, "folder": place} for name, place in folders.items()],
             "warnings": warnings,
         },
     )
+
+
+def _check_stores(plan: Plan, folders: Mapping[str, str], progress: parallel.Progress) -> None:
+    """Reads all tokens once: stores that were prepared apart may be damaged, and the split of one
+    knows nothing of the other domains' documents. Raises `BadInput`."""
+    contents = [manifest.read(folder) or {} for folder in folders.values()]
+    sizes = [sum(s["bytes"] for x in ("train", "eval") for s in c[x]["shards"]) for c in contents]
+    for _, found in progress.watch("check the stores", enumerate(leaks(folders)), sizes):
+        if found.both and not plan.stores.keys().isdisjoint((found.name, found.first)):
+            raise BadInput(
+                f"data.domains.{found.name}: {found.both} of its {found.train} training documents"
+                f" are held out, the first in domain {found.first!r}; a store's own split cannot be"
+                " changed: name the text of both domains, so that copies are removed"
+            )
 
 
 def _check_any_left(plan: Plan, name: str, counts: Counts) -> None:
@@ -181,7 +198,10 @@ class _Domains:
             **sides,
             "records": dataclasses.asdict(counts),
             "rules": dataclasses.asdict(self.plan.rules[name]),
+            "settings": {key: self.plan.settings[key] for key in prepared.SETTINGS},
+            "where": self.plan.units[name][0].options.get("where", {}),
             "files": json.loads(json.dumps([u.files for u in self.plan.units[name]])),
+            "splits": [u.options.get("split", "") for u in self.plan.units[name]],
             "warnings": self._warnings(name, sides, counts),
         }
         manifest.write(path, content)

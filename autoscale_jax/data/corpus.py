@@ -17,7 +17,7 @@ from autoscale_jax.data.build import build
 from autoscale_jax.data.parallel import Progress
 from autoscale_jax.data.plan import folder_of, plan
 from autoscale_jax.data.store import Shard, Tokens, TokenStore, check_shard
-from autoscale_jax.specs import BadInput, Domain
+from autoscale_jax.specs import BadInput, Domain, Run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,6 +64,23 @@ class Corpus:
         ]
         return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
+    def data_of(self, tokens: Mapping[str, int]) -> dict[str, str]:
+        """What a run on `tokens` takes from each domain, as "TRAINING:HELD-OUT" fingerprints.
+
+        The training part is empty for a domain with 0 tokens. Where two differ for a domain, so
+        does `fingerprint_of`: this one tells which domain it was.
+        """
+        return {
+            name: f"{train if tokens.get(name) else ''}:{held_out}"
+            for name, (train, held_out) in self.fingerprints.items()
+        }
+
+    def changed_since(self, run: Run) -> list[str]:
+        """The domains whose text is not what the run had; none where the run does not tell."""
+        now = self.data_of(run.spec.tokens) if run.data else {}
+        names = {*now, *run.data}
+        return sorted(name for name in names if now.get(name) != run.data.get(name))
+
     def summary(self) -> str:
         """A table of the domains, one line each, then the warnings."""
         head = f"{'domain':<14}{'documents':>10}{'held out':>10}{'tokens':>13}{'held out':>11}"
@@ -106,7 +123,9 @@ def open_corpus(folder: Path) -> Corpus:
     if content is None or content.get("kind") != "corpus":
         raise BadInput(f"{folder}: holds no prepared corpus")
     tokenizer = tokenize.from_json((folder / manifest.TOKENIZER).read_text("utf-8"))
-    opened = [_Opened(d["name"], folder_of_domain(folder, d["folder"])) for d in content["domains"]]
+    opened = [
+        _Opened(d["name"], manifest.domain_folder(folder, d["folder"])) for d in content["domains"]
+    ]
     for domain in opened:
         if domain.content["tokenizer_sha256"] != tokenizer.sha256:
             raise BadInput(
@@ -123,14 +142,9 @@ def open_corpus(folder: Path) -> Corpus:
         fingerprints={domain.name: domain.fingerprints() for domain in opened},
         warnings=(
             *content["warnings"],
-            *(warning for domain in opened for warning in domain.content["warnings"]),
+            *(warning for domain in opened for warning in domain.warnings()),
         ),
     )
-
-
-def folder_of_domain(corpus: Path, named: str) -> str:
-    """The folder of a domain as a corpus' manifest names it."""
-    return named if "://" in named or Path(named).is_absolute() else str(corpus.parent / named)
 
 
 class _Opened:
@@ -158,6 +172,14 @@ class _Opened:
 
     def fingerprints(self) -> tuple[str, str]:
         return self.content["train"]["fingerprint"], self.content["eval"]["fingerprint"]
+
+    def warnings(self) -> list[str]:
+        """Those of its preparation, under its present name."""
+        before = f"domain {self.content['name']!r}: "
+        return [
+            f"domain {self.name!r}: {text.removeprefix(before)}"
+            for text in self.content["warnings"]
+        ]
 
     def tokens(self, side: str, flat: Path) -> TokenStore:
         shards = [Shard(**shard) for shard in self.content[side]["shards"]]

@@ -53,15 +53,7 @@ def batches(
         raise BadInput(f"batch_size = {batch_size}: give 1 or more")
     if batch_size % hosts:
         raise BadInput(f"batch_size = {batch_size}: must be a multiple of the {hosts} hosts")
-    stages = [quota(stage, seq_len) for stage in stages_of(tokens)]
-    shared = trunk_of(stages_of(tokens)[0], seq_len, trunk) if trunk else None
-    order = Order(
-        shared.stages + stages[1:] if shared else stages,
-        supply(corpus, seq_len),
-        seed,
-        shared.weights if shared else None,
-        supply(corpus, seq_len, pool),
-    )
+    order = order_of(corpus, tokens, seq_len, seed, trunk, pool)
     share = batch_size // hosts
     source = BatchSource(
         order,
@@ -72,6 +64,26 @@ def batches(
         Rows(corpus, objective, seed, segments),
     )
     return grain.MapDataset.source(source)
+
+
+def order_of(
+    corpus: Corpus,
+    tokens: TokensAsked,
+    seq_len: int,
+    seed: int,
+    trunk: int = 0,
+    pool: Pool = NO_POOL,
+) -> Order:
+    """The order of the sequences of a run; the arguments are those of `batches`."""
+    stages = [quota(stage, seq_len) for stage in stages_of(tokens)]
+    shared = trunk_of(stages_of(tokens)[0], seq_len, trunk) if trunk else None
+    return Order(
+        shared.stages + stages[1:] if shared else stages,
+        supply(corpus, seq_len),
+        seed,
+        shared.weights if shared else None,
+        supply(corpus, seq_len, pool),
+    )
 
 
 class Rows:

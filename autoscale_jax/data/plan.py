@@ -7,23 +7,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from etils import epath
-
-from autoscale_jax.data import embedded, manifest, tokenize
+from autoscale_jax.data import embedded, manifest, owners, prepared, tokenize
 from autoscale_jax.data.samples import Rules
-from autoscale_jax.data.sources import Source, Unit, identity_hash, parse, units_of
-from autoscale_jax.specs import BadInput
+from autoscale_jax.data.sources import Unit, identity_hash, parse, units_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Units by domain, and the folders of the domains that come prepared."""
+    """Units by domain, and the folders of the domains that come prepared.
+
+    `warnings` tell of rules that do not reach these.
+    """
 
     settings: dict[str, Any]
     units: Mapping[str, list[Unit]]
     rules: Mapping[str, Rules]
     stores: Mapping[str, str]
     tokenizer: tokenize.Tokenizer | None  # None: to be trained on the corpus
+    warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -53,6 +54,7 @@ def plan(settings: dict[str, Any]) -> Plan:
     units: dict[str, list[Unit]] = {}
     rules: dict[str, Rules] = {}
     stores: dict[str, str] = {}
+    contents: dict[str, dict[str, Any]] = {}
     tokenizer = _tokenizer(settings["tokenizer"])
     if settings["source"] == "embedded":
         identity = embedded.identity()
@@ -62,63 +64,25 @@ def plan(settings: dict[str, Any]) -> Plan:
         return Plan(settings, units, rules, stores, tokenizer)
     sources = {name: parse(name, value) for name, value in settings["domains"].items()}
     for name, source in sources.items():
-        if (folder := _store(source)) is not None:
-            _check_store(name, folder, tokenizer)
+        rules[name] = Rules.of(settings, source)
+        if (folder := prepared.store_of(source)) is not None:
+            contents[name] = prepared.check(name, folder, tokenizer)
             stores[name] = folder
         else:
             units[name] = units_of(name, source)
-            rules[name] = Rules.of(settings, source)
-    _check_owners(sources, units)
-    return Plan(settings, units, rules, stores, tokenizer)
+    owners.check(sources, units, contents)
+    warnings = tuple(
+        line
+        for name, content in contents.items()
+        for line in prepared.ignored(name, content, settings, rules[name], sources[name].where)
+    )
+    return Plan(settings, units, rules, stores, tokenizer, warnings)
 
 
 def _tokenizer(setting: str) -> tokenize.Tokenizer | None:
     if setting == "bytes":
         return tokenize.ByteTokenizer()
     return None if setting == "bpe" else tokenize.load(setting)
-
-
-def _store(source: Source) -> str | None:
-    """The folder of a prepared domain, if that is what the source names."""
-    if not isinstance(source.path, str) or source.path.startswith("tfds:"):
-        return None
-    folder = epath.Path(source.path).expanduser()
-    return str(folder) if (folder / manifest.FILE).exists() else None
-
-
-def _check_store(name: str, folder: str, tokenizer: tokenize.Tokenizer | None) -> None:
-    content = manifest.read(folder) or {}
-    where = f"data.domains.{name} = {folder!r}"
-    if content.get("kind") != "domain":
-        raise BadInput(f"{where}: holds a whole corpus; give one of its domain-* folders")
-    if tokenizer is None or tokenizer.sha256 != content["tokenizer_sha256"]:
-        raise BadInput(
-            f"{where}: was tokenised with another tokeniser; set data.tokenizer ="
-            f" {folder + '/' + manifest.TOKENIZER!r}"
-        )
-
-
-def _check_owners(sources: Mapping[str, Source], units: Mapping[str, list[Unit]]) -> None:
-    """Two domains may read the same file only where `where` tells their records apart."""
-    owners: dict[str, list[str]] = {}
-    for name in units:
-        files = dict.fromkeys(
-            f"{path} {unit.options.get('split', '')}".strip()
-            for unit in units[name]
-            for path, _, _ in unit.files
-        )
-        for file in files:
-            for other in owners.setdefault(file, []):
-                if not _apart(sources[name].where, sources[other].where):
-                    raise BadInput(
-                        f"data.domains.{name} = {sources[name].path!r}: {file} is also in domain"
-                        f" {other!r}; give each file to one domain, or tell them apart by 'where'"
-                    )
-            owners[file].append(name)
-
-
-def _apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return any(field in b and b[field] != value for field, value in a.items())
 
 
 def folder_of(plan: Plan, cache_dir: str | Path) -> Path:

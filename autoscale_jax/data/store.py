@@ -30,6 +30,10 @@ RECORD_TOKENS = 1 << 15
 _OPTIONS = "group_size:1,zstd:1"
 _STALE_SECONDS = 3600
 _READ = 64  # records at a time
+REMEDY = (
+    "restore it from a copy or, if the study prepared it in its own cache, delete its folder to"
+    " prepare it anew"
+)
 
 
 class Tokens(Protocol):
@@ -122,18 +126,17 @@ def check_shard(folder: str, shard: Shard) -> None:
     path = f"{folder}/{shard.file}"
     found = files.find(path)
     if not found:
-        raise BadInput(f"{path}: is missing; delete its folder to prepare it anew")
+        raise BadInput(f"{path}: is missing; {REMEDY}")
     if found[0][1] != shard.bytes:
         raise BadInput(
             f"{path}: {found[0][1]} bytes and the manifest says {shard.bytes}; the file was cut"
-            " short or changed: delete its folder to prepare it anew"
+            f" short or changed: {REMEDY}"
         )
 
 
 def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarray]:
     """The ids of a shard, many records at a time. Raises `BadInput` for a damaged file."""
     path = f"{folder}/{shard.file}"
-    remedy = "delete its folder to prepare it anew"
     record = 0
     sha = hashlib.sha256()
     try:
@@ -141,7 +144,7 @@ def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarra
             reader = array_record_module.ArrayRecordReader(local, "readahead_buffer_size:0")
             expected = -(-shard.tokens // RECORD_TOKENS)
             if (n := reader.num_records()) != expected:
-                raise BadInput(f"{path}: {n} records and the manifest says {expected}; {remedy}")
+                raise BadInput(f"{path}: {n} records and the manifest says {expected}; {REMEDY}")
             for record in range(0, n, _READ):
                 part = np.frombuffer(b"".join(reader.read(record, min(record + _READ, n))), dtype)
                 sha.update(part.astype("<u4").tobytes())
@@ -150,9 +153,9 @@ def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarra
     except (RuntimeError, ValueError, IndexError, OSError) as e:
         if isinstance(e, BadInput):
             raise
-        raise BadInput(f"{path}: record {record}: damaged ({e}); {remedy}") from e
+        raise BadInput(f"{path}: record {record}: damaged ({e}); {REMEDY}") from e
     if sha.hexdigest() != shard.sha256:
-        raise BadInput(f"{path}: its tokens are not those of the manifest's sha256; {remedy}")
+        raise BadInput(f"{path}: its tokens are not those of the manifest's sha256; {REMEDY}")
 
 
 class _local:

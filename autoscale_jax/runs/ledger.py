@@ -45,6 +45,7 @@ def plain(run: Run) -> Run:
         curve=tuple(CurvePoint(int(point.tokens), _floats(point.loss)) for point in run.curve),
         flops=_finite(run.flops),
         seconds=_finite(run.seconds),
+        data={name: run.data[name] for name in sorted(run.data)},
     )
 
 
@@ -64,6 +65,7 @@ def encode(run: Run) -> bytes:
             "seconds": _null(run.seconds),
             "message": run.message,
         }
+        | ({"data": dict(run.data)} if run.data else {})
     )
     return f'{{"v":{VERSION},"sum":"{_checksum(text)}","run":{text}}}\n'.encode()
 
@@ -89,6 +91,7 @@ def decode(line: bytes) -> Run:
             flops=_number(row["flops"]),
             seconds=_number(row["seconds"]),
             message=row["message"],
+            data=row.get("data", {}),  # lines from before it was recorded lack it
         )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError("not JSON") from error

@@ -33,6 +33,7 @@ class RunTable:
         self.notes: tuple[str, ...] = ()
         self._rows: dict[str, Run] = {}
         self._by_spec: dict[RunSpec, Run] = {}
+        self._aside: dict[str, Run] = {}
         self._lock = threading.Lock()
         self._ledger: Ledger | None = None
         for run in runs:
@@ -83,6 +84,19 @@ class RunTable:
             if self._ledger is not None:
                 self._ledger.append(run)
             self._put(run)
+
+    def set_aside(self, where: Callable[[Run], bool]) -> list[Run]:
+        """Takes the runs that `where` holds for out of the table, and returns them.
+
+        They stay in the ledger, and their keys may not be added again.
+        """
+        with self._lock:
+            for run in [run for run in self._rows.values() if where(run)]:
+                self._aside[run.key] = self._rows.pop(run.key)
+            left = {run.spec: run for run in self._rows.values()}
+            last = {s: run for s, run in self._by_spec.items() if run.key not in self._aside}
+            self._by_spec = left | last
+            return list(self._aside.values())
 
     def find(self, spec: RunSpec) -> Run | None:
         """The run of `spec` that was added last, whatever its status."""
@@ -177,7 +191,7 @@ class RunTable:
         return table
 
     def to_csv(self, path: PathLike) -> None:
-        """Writes a tidy CSV that `from_csv` reads back: everything but the curves."""
+        """Writes a tidy CSV that `from_csv` reads back: everything but curves and `data`."""
         tidy.write_tidy(list(self), Path(path))
 
     @classmethod
@@ -191,7 +205,7 @@ class RunTable:
         olmix.write(runs, self.arrays(), Path(folder))
 
     def _refuse_again(self, run: Run) -> None:
-        there = self._rows.get(run.key)
+        there = self._rows.get(run.key) or self._aside.get(run.key)
         if there is not None and there.status == "ok":
             raise BadInput(f"run {run.key!r} is in the table already and ok: it is not run again")
 

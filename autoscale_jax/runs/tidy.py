@@ -181,7 +181,10 @@ def _lines(numbers: list[int]) -> str:
 
 
 def write_tidy(runs: Sequence[Run], path: Path) -> None:
-    """Writes every run, its key as `run`; an empty cell: not in this run. Curves are left out."""
+    """Writes every run, its key as `run`; an empty cell: not in this run.
+
+    Curves and `data` are left out.
+    """
     sizes = [SIZE] if any(run.spec.size for run in runs) else []
     maps: dict[str, Callable[[Run], Mapping[str, float]]] = {
         "tokens_": lambda run: run.spec.tokens,

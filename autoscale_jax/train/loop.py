@@ -136,6 +136,7 @@ class Trainer:
             flops=flops_per_token(self.recipe.model) * own_tokens,
             seconds=seconds,
             message=member.problem,
+            data=self.corpus.data_of(member.spec.tokens),
         )
 
     def _start(self, group: Sequence[Member], checkpoint: RunCheckpoint[Position]) -> Position:
