@@ -184,6 +184,8 @@ def test_budgets_and_replicates_are_recognised():
     groups = budgets_of(tokens)
     assert [len(g) for g in groups] == [8, 8]
     assert [g.tolist() for g in replicates_of(tokens)] == [[0, 1], [8, 9]]
+    partial = np.delete(tokens, [2, 3, 12], axis=0)  # runs that diverged
+    assert [len(g) for g in budgets_of(partial)] == [6, 7]
     free = np.random.default_rng(0).dirichlet(np.ones(K), 12)
     tokens = np.vstack([free[:6] * 1e5, free[6:] * 1e6])
     assert [len(g) for g in budgets_of(tokens)] == [6, 6]

@@ -21,7 +21,7 @@ def budgets_of(tokens_RxK: np.ndarray) -> list[np.ndarray]:
     groups: list[tuple[float, np.ndarray]] = []
     while len(left) > tokens_RxK.shape[1]:
         try:
-            design = find_design(tokens_RxK[left])
+            design = find_design(tokens_RxK[left], whole=False)
         except BadInput:
             break
         members = np.unique(design.rows_KxP[design.used_KxP > 0])

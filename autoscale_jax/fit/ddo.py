@@ -50,11 +50,14 @@ class DDOResult:
     warnings: tuple[str, ...]
 
 
-def find_design(tokens_RxK: np.ndarray, names: tuple[str, ...] = ()) -> Design:
+def find_design(
+    tokens_RxK: np.ndarray, names: tuple[str, ...] = (), *, whole: bool = True
+) -> Design:
     """Recognise the base runs and each domain's changed runs (the other domains' tokens unchanged).
 
     The base is the mixture from which most other rows differ in one domain. Rows that differ in
-    more are not DDO's and are left out.
+    more are not DDO's and are left out. Where a design need not be `whole`, domains may lack
+    changed runs (they diverged, say).
 
     Raises:
       BadInput: no base, or a domain without a changed run.
@@ -75,7 +78,7 @@ def find_design(tokens_RxK: np.ndarray, names: tuple[str, ...] = ()) -> Design:
     for i in range(k):
         mine = [r for r in range(rows) if changed_RxR[base, r] == 1 and not same_RxRxK[base, r, i]]
         mine = [r for r in mine if tokens_RxK[r, i] > 0 and base_tokens_K[i] > 0]
-        if not mine:
+        if whole and not mine:
             raise BadInput(f"domain {names[i]}: no run changes it alone; add a run with 3x of it")
         members.append(mine)
     points = 1 + max(len(m) for m in members)

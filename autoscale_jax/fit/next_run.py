@@ -112,7 +112,7 @@ def _candidates(study: Study, factors: tuple[float, ...]) -> list[_Candidate]:
     found = []
     for rows in budgets_of(tokens_RxK):
         try:
-            base_K = find_design(tokens_RxK[rows]).base_tokens_K
+            base_K = find_design(tokens_RxK[rows], whole=False).base_tokens_K
         except BadInput:  # a free design: its mean mixture stands for a base
             base_K = tokens_RxK[rows].mean(0)
         total = float(base_K.sum())
