@@ -21,6 +21,7 @@ from autoscale_jax.data import (
     manifest,
     prepare,
     settings,
+    sources,
     tokenize,
     window,
 )
@@ -194,7 +195,9 @@ def test_a_changed_domain_invalidates_that_domain_alone(config, tmp_path, monkey
     write(tmp_path / "in", "news", [*documents("news", 120), *documents("more", 3)])
     encoded = []
     monkeypatch.setattr(
-        build, "encode", lambda task: encoded.append(task.folder.name) or encode.encode(task)
+        build,
+        "encode",
+        lambda task, report: encoded.append(task.folder.name) or encode.encode(task, report),
     )
     second = prepare(config, tmp_path / "cache")
     assert len(encoded) == 1 and encoded[0].startswith("domain-news-")
@@ -345,7 +348,10 @@ def test_the_papers_rules(tmp_path):
     starts = [next(t.index(s) for t in arxiv if s in t) for s in sides["arxiv"]]
     assert len(starts) == 50 and np.mean([s > 0 for s in starts]) > 0.9
     records = manifest.read(next((tmp_path / "cache").glob("domain-c4-*")))["records"]
-    assert records == {"read": 69, "left_out": 0, "empty": 2, "short": 2, "bad": 0, "first_bad": ""}
+    assert records == {
+        **{"read": 69, "left_out": 0, "empty": 2, "short": 2, "bad": 0, "duplicates": 5},
+        **{"first_bad": "", "first_empty": str(tmp_path / "in/c4.jsonl:68")},
+    }
     with pytest.raises(
         BadInput, match=r"domain 'arxiv': 50 distinct .* it needs 51 or more, 50 to"
     ):
@@ -365,16 +371,18 @@ def test_a_domain_emptied_by_the_rules_is_named(config, tmp_path):
 
 
 @pytest.mark.parametrize("at", ["scan", "encode", "manifest"])
-def test_a_killed_preparation_continues(config, tmp_path, at):
-    """Killed with processes at work: what is whole stays, nothing half-written counts."""
+def test_a_killed_preparation_continues(config, tmp_path, monkeypatch, at):
+    """Killed with units done: what is whole stays, nothing half-written counts."""
     cache = tmp_path / "cache"
     config = {**config, "held_out": 20}
     for i in range(3):
         write(tmp_path / "in", f"news{i}", documents(f"n{i}-", 50))
     config["domains"]["news"] = str(tmp_path / "in/news*.jsonl")
+    monkeypatch.setattr(sources.documents, "unit_bytes", lambda total: 3000)
     script = f"""
 import json, os, signal, sys
-from autoscale_jax.data import build, encode, manifest, prepare, store
+from autoscale_jax.data import build, encode, manifest, prepare, sources, store
+sources.documents.unit_bytes = lambda total: 3000
 real, calls = store._appearing.__exit__, []
 def dying(self, *args):
     calls.append(self._path)
@@ -398,14 +406,15 @@ prepare(json.loads(sys.argv[1]), sys.argv[2])
     assert corpus.fingerprint == prepare(config, tmp_path / "other").fingerprint
 
 
-def test_processes_give_what_one_gives(config, tmp_path):
+def test_processes_give_what_one_gives(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.documents, "unit_bytes", lambda total: 3000)
     for i in range(3):
         write(tmp_path / "in", f"news{i}", documents(f"n{i}-", 50))
     config["domains"]["news"] = str(tmp_path / "in/news*.jsonl")
     lines = []
     two = prepare(config, tmp_path / "two", workers=2, say=lines.append)
     assert two.fingerprint == prepare(config, tmp_path / "one", workers=1).fingerprint
-    assert any(line.startswith("scan: ") and "5/5 parts" in line for line in lines)
+    assert any(line.startswith("scan: ") and "12/12 parts" in line for line in lines)
     assert any(line.startswith("tokenise: ") and " left" in line for line in lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +15,11 @@ from etils import epath
 
 from autoscale_jax.data import manifest, mlm, settings, tokenize
 from autoscale_jax.data.build import build
-from autoscale_jax.data.parallel import Progress
 from autoscale_jax.data.plan import folder_of, plan
-from autoscale_jax.data.store import Shard, Tokens, TokenStore, check_shard
+from autoscale_jax.data.store import Shard, Tokens, TokenStore, check_shards
 from autoscale_jax.specs import BadInput, Domain
+
+SIDES = ("train", "eval")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ def prepare(
     folder = folder_of(planned, cache_dir)
     try:
         if manifest.read(folder) is None:
-            build(planned, folder, workers, Progress(say))
+            build(planned, folder, workers, say)
         return open_corpus(folder)
     except OSError as e:
         raise BadInput(
@@ -145,6 +147,10 @@ class _Opened:
                 " corpus-* folders beside it to prepare it anew"
             )
         self.content = content
+        self._shards = {
+            side: [Shard(**shard) for shard in content[side]["shards"]] for side in SIDES
+        }
+        check_shards(folder, itertools.chain(*self._shards.values()))
 
     def domain(self) -> Domain:
         train, held_out = self.content["train"], self.content["eval"]
@@ -160,7 +166,5 @@ class _Opened:
         return self.content["train"]["fingerprint"], self.content["eval"]["fingerprint"]
 
     def tokens(self, side: str, flat: Path) -> TokenStore:
-        shards = [Shard(**shard) for shard in self.content[side]["shards"]]
-        for shard in shards:
-            check_shard(self.folder, shard)
-        return TokenStore(self.folder, shards, np.dtype(self.content["dtype"]), flat)
+        dtype = np.dtype(self.content["dtype"])
+        return TokenStore(self.folder, self._shards[side], dtype, flat)

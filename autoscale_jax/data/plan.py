@@ -11,7 +11,7 @@ from etils import epath
 
 from autoscale_jax.data import embedded, manifest, tokenize
 from autoscale_jax.data.samples import Rules
-from autoscale_jax.data.sources import Source, Unit, identity_hash, parse, units_of
+from autoscale_jax.data.sources import Source, Unit, files, identity_hash, parse, units_of
 from autoscale_jax.specs import BadInput
 
 
@@ -83,7 +83,7 @@ def _store(source: Source) -> str | None:
     if not isinstance(source.path, str) or source.path.startswith("tfds:"):
         return None
     folder = epath.Path(source.path).expanduser()
-    return str(folder) if (folder / manifest.FILE).exists() else None
+    return str(folder) if files.exists(str(folder / manifest.FILE)) else None
 
 
 def _check_store(name: str, folder: str, tokenizer: tokenize.Tokenizer | None) -> None:

@@ -23,9 +23,11 @@ from typing import IO, Any, Protocol
 import numpy as np
 from array_record.python import array_record_module
 
+from autoscale_jax.data import maps
 from autoscale_jax.data.sources import files
 from autoscale_jax.specs import BadInput
 
+SUFFIX = ".array_record"
 RECORD_TOKENS = 1 << 15
 _OPTIONS = "group_size:1,zstd:1"
 _STALE_SECONDS = 3600
@@ -41,7 +43,7 @@ class Tokens(Protocol):
         """Fills the int32 array `out` with the tokens from `start` on."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
     """One ArrayRecord file; `sha256` is of its ids as little-endian uint32."""
 
@@ -117,17 +119,18 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         write(file)
 
 
-def check_shard(folder: str, shard: Shard) -> None:
-    """Raises `BadInput` for a shard that is gone or was cut short."""
-    path = f"{folder}/{shard.file}"
-    found = files.find(path)
-    if not found:
-        raise BadInput(f"{path}: is missing; delete its folder to prepare it anew")
-    if found[0][1] != shard.bytes:
-        raise BadInput(
-            f"{path}: {found[0][1]} bytes and the manifest says {shard.bytes}; the file was cut"
-            " short or changed: delete its folder to prepare it anew"
-        )
+def check_shards(folder: str, shards: Iterable[Shard]) -> None:
+    """Raises `BadInput` for a shard that is gone or was cut short. Lists the folder once."""
+    found = files.sizes(folder, SUFFIX)
+    for shard in shards:
+        path = f"{folder}/{shard.file}"
+        if shard.file not in found:
+            raise BadInput(f"{path}: is missing; delete its folder to prepare it anew")
+        if (size := found[shard.file]) != shard.bytes:
+            raise BadInput(
+                f"{path}: {size} bytes and the manifest says {shard.bytes}; the file was cut"
+                " short or changed: delete its folder to prepare it anew"
+            )
 
 
 def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarray]:
@@ -203,11 +206,16 @@ class TokenStore:
             tokens = self._opened[k]
             if tokens is None:
                 tokens = self._opened[k] = self._open(k)
+                maps.hold(self, k)
             at = start + done - self._starts[k]
             part = tokens[at : at + len(out) - done]
             out[done : done + len(part)] = part
             done += len(part)
             k += 1
+
+    def forget(self, k: int) -> None:
+        """Lets go of the map of shard `k`, to be opened again when it is read."""
+        self._opened[k] = None
 
     def __getitem__(self, index: slice) -> np.ndarray:
         """A copy of a stretch of tokens, int32."""
@@ -230,5 +238,4 @@ class TokenStore:
             write_whole(path, lambda file: [file.write(part.tobytes()) for part in parts])
         if not size:
             return np.zeros(0, self._dtype)
-        # A plain view: np.memmap's own slicing is many times slower.
-        return np.memmap(path, self._dtype, mode="r").view(np.ndarray)
+        return maps.read_only(path, self._dtype)
