@@ -20,6 +20,7 @@ from autoscale_jax.data import (
     encode,
     manifest,
     prepare,
+    samples,
     settings,
     sources,
     tokenize,
@@ -148,6 +149,35 @@ def test_caps(config, tmp_path):
     assert other.fingerprint != capped.fingerprint
 
 
+def test_a_cap_takes_an_even_share_of_all_units(config, tmp_path, monkeypatch):
+    """Twelve units or so: each gives its part, in any process, and the sum is exact."""
+    monkeypatch.setattr(sources.documents, "unit_bytes", lambda total: 3000)
+    capped = {**config, "max_train_tokens": 2000, "held_out": 10}
+    corpus = prepare(capped, tmp_path / "cache", workers=2)
+    again = prepare(capped, tmp_path / "again", workers=1)
+    assert corpus.fingerprint == again.fingerprint
+    (folder,) = (tmp_path / "cache").glob("domain-news-*")
+    shards = manifest.read(folder)["train"]["shards"]
+    assert len(shards) > 3
+    given = [shard["tokens"] - (k == 0) for k, shard in enumerate(shards)]
+    assert sum(given) == 2000 and max(given) < 1.5 * 2000 / len(given)
+    assert min(given[:-1]) > 0.5 * 2000 / len(given)
+    assert {d.train_tokens for d in corpus.domains} == {2000}
+
+
+def test_what_was_left_out_is_counted_and_shown(config, tmp_path):
+    write(tmp_path / "in", "news", ["a b", *documents("news", 120), *documents("news", 3), " ", ""])
+    write(tmp_path / "in", "poems", [*documents("poem", 60), *documents("news", 4)])
+    corpus = prepare({**config, "min_chars": 5}, tmp_path / "cache")
+    assert corpus.records["news"]["duplicates"] == 3  # the domain first in the alphabet keeps its
+    assert corpus.records["poems"]["duplicates"] == 4
+    head, news, poems, *warnings = corpus.summary().splitlines()
+    assert head.split()[-3:] == ["duplicates", "empty", "short"]
+    assert news.split()[-3:] == ["3", "2", "1"] and poems.split()[-3:] == ["4", "0", "0"]
+    first = f"left out 2 empty documents; the first is {tmp_path / 'in/news.jsonl'}:125"
+    assert any(first in warning for warning in warnings)
+
+
 def test_trained_bpe_sees_training_documents_only(config, tmp_path, monkeypatch):
     config = {**config, "tokenizer": "bpe", "vocab_size": 300}
     seen: list[str] = []
@@ -233,9 +263,9 @@ def test_damaged_caches_are_rebuilt_or_named(config, tmp_path):
     assert prepare(config, cache).fingerprint == first.fingerprint
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(BadInput, match=r"train-00000\.array_record: \d+ bytes and the manifest"):
-        prepare(config, cache)
     shutil.rmtree(cache / "flat", ignore_errors=True)
+    with pytest.raises(BadInput, match=r"train-00000\.array_record: \d+ bytes and the manifest"):
+        texts(first, prepare(config, cache).train_tokens["news"])
     shard.write_bytes(whole[:300] + bytes(255 - b for b in whole[300:320]) + whole[320:])
     with pytest.raises(BadInput, match=r"train-00000\.array_record: record 0: damaged .*delete"):
         texts(first, prepare(config, cache).train_tokens["news"])
@@ -288,7 +318,7 @@ def test_two_domains_with_the_same_files_are_refused(config, tmp_path):
             prepare({**config, "domains": domains}, tmp_path / "cache")
 
 
-def test_one_set_of_files_makes_domains_by_their_meta(tmp_path):
+def test_one_set_of_files_makes_domains_by_their_meta(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     names = {"c4": "RedPajamaC4", "book": "RedPajamaBook"}
     lines = [
@@ -306,6 +336,13 @@ def test_one_set_of_files_makes_domains_by_their_meta(tmp_path):
     for name in names:
         found = texts(corpus, corpus.train_tokens[name]) + texts(corpus, corpus.eval_tokens[name])
         assert sorted(found) == sorted(f"{name} text {i}" for i in range(40))
+    opened = []
+    monkeypatch.setattr(
+        samples, "Documents", lambda unit: opened.append(unit) or sources.Documents(unit)
+    )
+    again = prepare(data, tmp_path / "other")
+    assert again.fingerprint == corpus.fingerprint
+    assert len(opened) == 1 + 2  # one scan for both; each tokenises its own records
     domains["book"]["where"] = {}
     with pytest.raises(BadInput, match=r"is also in domain .*or tell them apart by 'where'"):
         prepare(data, tmp_path / "cache")

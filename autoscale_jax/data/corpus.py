@@ -18,8 +18,10 @@ from autoscale_jax.data.build import build
 from autoscale_jax.data.plan import folder_of, plan
 from autoscale_jax.data.store import Shard, Tokens, TokenStore, check_shards
 from autoscale_jax.specs import BadInput, Domain
+from autoscale_jax.workdir import local
 
 SIDES = ("train", "eval")
+_LEFT_OUT = ("duplicates", "empty", "short")  # documents, in the summary
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,7 +30,8 @@ class Corpus:
 
     Every token but the first of a stream is predicted once, so a domain has one token less than its
     stream. `eval_limit` caps the held-out tokens that one evaluation reads from each
-    domain (0 = all). `fingerprints` are of the tokens: (training, held out) by domain.
+    domain (0 = all). `fingerprints` are of the tokens: (training, held out) by domain. `records`
+    counts by domain what was read and what of it was left out, where a manifest says so.
     """
 
     domains: tuple[Domain, ...]
@@ -38,6 +41,7 @@ class Corpus:
     tokenizer: tokenize.Tokenizer
     fingerprints: Mapping[str, tuple[str, str]]
     warnings: tuple[str, ...]
+    records: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def vocab_size(self) -> int:
@@ -69,12 +73,17 @@ class Corpus:
     def summary(self) -> str:
         """A table of the domains, one line each, then the warnings."""
         head = f"{'domain':<14}{'documents':>10}{'held out':>10}{'tokens':>13}{'held out':>11}"
+        head += "".join(f"{name:>12}" for name in _LEFT_OUT)
         rows = [
             f"{d.name:<14}{d.train_documents:>10,}{d.eval_documents:>10,}"
-            f"{d.train_tokens:>13,}{d.eval_tokens:>11,}"
+            f"{d.train_tokens:>13,}{d.eval_tokens:>11,}{self._left_out(d.name)}"
             for d in self.domains
         ]
         return "\n".join([head, *rows, *(f"warning: {w}" for w in self.warnings)])
+
+    def _left_out(self, name: str) -> str:
+        found = self.records.get(name, {})
+        return "".join(f"{found[k]:>12,}" if k in found else f"{'-':>12}" for k in _LEFT_OUT)
 
 
 def prepare(
@@ -89,8 +98,9 @@ def prepare(
     on it. `workers` processes share the work (0 = one for each core when there is much to do);
     `say` gets lines of progress. Raises `BadInput` for unusable settings, files or domains.
     """
+    cache = local("cache_dir", cache_dir)
     planned = plan(settings.check(data_config))
-    folder = folder_of(planned, cache_dir)
+    folder = folder_of(planned, cache)
     try:
         if manifest.read(folder) is None:
             build(planned, folder, workers, say)
@@ -127,6 +137,7 @@ def open_corpus(folder: Path) -> Corpus:
             *content["warnings"],
             *(warning for domain in opened for warning in domain.content["warnings"]),
         ),
+        records={domain.name: domain.content.get("records", {}) for domain in opened},
     )
 
 

@@ -82,8 +82,9 @@ def _store(source: Source) -> str | None:
     """The folder of a prepared domain, if that is what the source names."""
     if not isinstance(source.path, str) or source.path.startswith("tfds:"):
         return None
-    folder = epath.Path(source.path).expanduser()
-    return str(folder) if files.exists(str(folder / manifest.FILE)) else None
+    if not files.exists(f"{source.path}/{manifest.FILE}"):
+        return None
+    return str(epath.Path(source.path).expanduser())
 
 
 def _check_store(name: str, folder: str, tokenizer: tokenize.Tokenizer | None) -> None:
@@ -121,6 +122,6 @@ def _apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return any(field in b and b[field] != value for field, value in a.items())
 
 
-def folder_of(plan: Plan, cache_dir: str | Path) -> Path:
+def folder_of(plan: Plan, cache: Path) -> Path:
     """Where the corpus belongs, whether it is there or not."""
-    return Path(cache_dir).expanduser() / f"corpus-{plan.key()}"
+    return cache / f"corpus-{plan.key()}"

@@ -27,11 +27,11 @@ from autoscale_jax.data import maps
 from autoscale_jax.data.sources import files
 from autoscale_jax.specs import BadInput
 
-SUFFIX = ".array_record"
 RECORD_TOKENS = 1 << 15
 _OPTIONS = "group_size:1,zstd:1"
 _STALE_SECONDS = 3600
 _READ = 64  # records at a time
+_REMEDY = "delete its folder to prepare it anew"
 
 
 class Tokens(Protocol):
@@ -120,31 +120,33 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def check_shards(folder: str, shards: Iterable[Shard]) -> None:
-    """Raises `BadInput` for a shard that is gone or was cut short. Lists the folder once."""
-    found = files.sizes(folder, SUFFIX)
+    """Raises `BadInput` for a shard that is gone.
+
+    Lists the folder once and looks at no file, of which there may be 100,000 on a remote disk;
+    `read_shard` compares the sizes.
+    """
+    found = files.names(folder)
     for shard in shards:
-        path = f"{folder}/{shard.file}"
         if shard.file not in found:
-            raise BadInput(f"{path}: is missing; delete its folder to prepare it anew")
-        if (size := found[shard.file]) != shard.bytes:
-            raise BadInput(
-                f"{path}: {size} bytes and the manifest says {shard.bytes}; the file was cut"
-                " short or changed: delete its folder to prepare it anew"
-            )
+            raise BadInput(f"{folder}/{shard.file}: is missing; {_REMEDY}")
 
 
 def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarray]:
     """The ids of a shard, many records at a time. Raises `BadInput` for a damaged file."""
     path = f"{folder}/{shard.file}"
-    remedy = "delete its folder to prepare it anew"
     record = 0
     sha = hashlib.sha256()
     try:
         with _local(path) as local:
+            if (size := os.path.getsize(local)) != shard.bytes:
+                raise BadInput(
+                    f"{path}: {size} bytes and the manifest says {shard.bytes}; the file was cut"
+                    f" short or changed: {_REMEDY}"
+                )
             reader = array_record_module.ArrayRecordReader(local, "readahead_buffer_size:0")
             expected = -(-shard.tokens // RECORD_TOKENS)
             if (n := reader.num_records()) != expected:
-                raise BadInput(f"{path}: {n} records and the manifest says {expected}; {remedy}")
+                raise BadInput(f"{path}: {n} records and the manifest says {expected}; {_REMEDY}")
             for record in range(0, n, _READ):
                 part = np.frombuffer(b"".join(reader.read(record, min(record + _READ, n))), dtype)
                 sha.update(part.astype("<u4").tobytes())
@@ -153,9 +155,9 @@ def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarra
     except (RuntimeError, ValueError, IndexError, OSError) as e:
         if isinstance(e, BadInput):
             raise
-        raise BadInput(f"{path}: record {record}: damaged ({e}); {remedy}") from e
+        raise BadInput(f"{path}: record {record}: damaged ({e}); {_REMEDY}") from e
     if sha.hexdigest() != shard.sha256:
-        raise BadInput(f"{path}: its tokens are not those of the manifest's sha256; {remedy}")
+        raise BadInput(f"{path}: its tokens are not those of the manifest's sha256; {_REMEDY}")
 
 
 class _local:

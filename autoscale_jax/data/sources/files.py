@@ -32,7 +32,7 @@ def reachable(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as e:  # each library has errors of its own, ImportError is for one not there
-        if not is_remote(path) or isinstance(e, BadInput):
+        if not is_remote(path) or isinstance(e, BadInput | UnicodeDecodeError):
             raise
         raise BadInput(
             f"{path}: cannot be reached ({e}); check the path, the credentials and that the"
@@ -73,14 +73,14 @@ def _find_remote(pattern: str) -> list[tuple[str, int, Any]]:
     return [(str(p), s.length, str(s.mtime)) for p, s in files if not s.is_directory]
 
 
-def sizes(folder: str, suffix: str) -> dict[str, int]:
-    """Bytes of the files of a folder whose names end in `suffix`, by name, from one listing."""
-    if is_remote(folder):
-        with reachable(folder):
-            found = [p for p in epath.Path(folder).iterdir() if p.name.endswith(suffix)]
-            return {p.name: p.stat().length for p in found}
-    with os.scandir(folder) as entries:
-        return {e.name: e.stat().st_size for e in entries if e.name.endswith(suffix)}
+def names(folder: str) -> set[str]:
+    """The names in a folder, from one listing."""
+    with reachable(folder):
+        return (
+            {p.name for p in epath.Path(folder).iterdir()}
+            if is_remote(folder)
+            else set(os.listdir(folder))
+        )
 
 
 def open_binary(path: str) -> IO[bytes]:
