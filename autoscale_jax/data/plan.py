@@ -62,7 +62,7 @@ def plan(settings: dict[str, Any]) -> Plan:
         return Plan(settings, units, rules, stores, tokenizer)
     sources = {name: parse(name, value) for name, value in settings["domains"].items()}
     for name, source in sources.items():
-        if (folder := _store(source)) is not None:
+        if (folder := _store(name, source)) is not None:
             _check_store(name, folder, tokenizer)
             stores[name] = folder
         else:
@@ -78,11 +78,12 @@ def _tokenizer(setting: str) -> tokenize.Tokenizer | None:
     return None if setting == "bpe" else tokenize.load(setting)
 
 
-def _store(source: Source) -> str | None:
+def _store(name: str, source: Source) -> str | None:
     """The folder of a prepared domain, if that is what the source names."""
     if not isinstance(source.path, str) or source.path.startswith("tfds:"):
         return None
-    if not files.exists(f"{source.path}/{manifest.FILE}"):
+    named = f"data.domains.{name} = {source.path!r}"
+    if not files.exists(f"{source.path}/{manifest.FILE}", named):
         return None
     return str(epath.Path(source.path).expanduser())
 

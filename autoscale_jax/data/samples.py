@@ -73,7 +73,8 @@ class ScanTask:
 
     @property
     def path(self) -> Path:
-        key = identity_hash(self.unit.identity(), dataclasses.asdict(self.rules))
+        counted = [field.name for field in dataclasses.fields(Counts)]
+        key = identity_hash(self.unit.identity(), dataclasses.asdict(self.rules), counted)
         return self.folder / f"{key}.npz"
 
     def notes(self) -> Notes:

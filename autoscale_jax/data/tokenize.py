@@ -168,7 +168,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> HFTokenizer:
 
 def load(path: str | Path) -> HFTokenizer:
     """The tokeniser in a tokenizer.json, or in the folder that holds one, here or remote."""
-    with files.reachable(str(path)):
+    with files.reachable(str(path), f"tokenizer = {str(path)!r}"):
         file = epath.Path(path).expanduser()
         file = file / "tokenizer.json" if file.is_dir() else file
         there = file.is_file()

@@ -27,22 +27,23 @@ def is_remote(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def reachable(path: str) -> Iterator[None]:
-    """Turns what a remote scheme's library raises into one line about `path`: `BadInput`."""
+def reachable(path: str, named: str = "") -> Iterator[None]:
+    """Turns what a remote scheme's library raises into `BadInput`: a line that names the path, or
+    the field that holds it as `named`."""
     try:
         yield
     except Exception as e:  # each library has errors of its own, ImportError is for one not there
         if not is_remote(path) or isinstance(e, BadInput | UnicodeDecodeError):
             raise
         raise BadInput(
-            f"{path}: cannot be reached ({e}); check the path, the credentials and that the"
-            " package for this scheme is installed (gcsfs for gs://, s3fs for s3://)"
+            f"{named or path}: cannot be reached ({e}); check the path, the credentials and that"
+            " the package for this scheme is installed (gcsfs for gs://, s3fs for s3://)"
         ) from e
 
 
-def exists(path: str) -> bool:
+def exists(path: str, named: str = "") -> bool:
     """Whether there is such a file or folder. Raises `BadInput` where nobody can tell."""
-    with reachable(path):
+    with reachable(path, named):
         return epath.Path(path).expanduser().exists()
 
 
