@@ -24,6 +24,7 @@ from autoscale_jax import config as configs
 from autoscale_jax.pipeline import follow_study, run_study
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train import processes
+from autoscale_jax.workdir import local
 
 config_flags.DEFINE_config_file("config", None, "Study config: a file, FILE:ARGUMENT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study's ledger and report.")
@@ -35,7 +36,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def read_flags(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
     """Config and workdir. Raises `BadInput` for anything absl or the config file refuses."""
-    return configs.from_flags(flags.FLAGS, argv), Path(str(_WORKDIR.value))
+    return configs.from_flags(flags.FLAGS, argv), local("--workdir", str(_WORKDIR.value))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ the libraries it used: AdamW with b2 = .999 and gradients clipped at norm 1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,7 +28,7 @@ BERT_SETS = {
     "amazon": "tfds:amazon_us_reviews/Books_v1_00:train",
     "arxiv": "tfds:scientific_papers/arxiv:train",
     "books": "tfds:pg19:train",
-    "openwebtext": "tfds:openwebtext:train",
+    "openwebtext": "data/openwebtext/*.parquet",
     "wikipedia": "tfds:wikipedia/20230601.en:train",
 }
 
@@ -76,17 +77,27 @@ def _training(
     c.study.max_epochs = epochs
 
 
-def redpajama(c: ConfigDict, pattern: str = "data/slimpajama/train/**/*.jsonl.zst") -> None:
-    """The seven domains of RedPajama, told apart by the field that SlimPajama names them in, and
-    LLaMA's weights of them among the mixtures to verify."""
+def redpajama(c: ConfigDict) -> None:
+    """The seven domains of RedPajama from SlimPajama's files, told apart by the field that names
+    them, and LLaMA's weights of them among the mixtures to verify."""
+    _llama(c, slices.by_meta("data/slimpajama/train/**/*.jsonl.zst"))
+
+
+def redpajama_as_published(c: ConfigDict) -> None:
+    """The same from RedPajama-Data-1T: a folder a domain, and of Wikipedia the English articles."""
+    _llama(c, slices.by_file("data/redpajama"))
+
+
+def _llama(c: ConfigDict, domains: dict[str, Any]) -> None:
     _samples(c)
     c.verify.extra = {"llama": LLAMA}
-    c.data.domains = slices.by_meta(pattern)
+    c.data.domains = domains
     c.data.tokenizer = "data/gpt2/tokenizer.json"
 
 
 def bert_corpora(c: ConfigDict) -> None:
-    """The five training domains of BERT, from TensorFlow Datasets in ArrayRecord files."""
+    """The five training domains of BERT: four from TensorFlow Datasets in ArrayRecord files, and
+    OpenWebText, which is not among them, from Parquet files."""
     _samples(c)
     c.data.domains = {
         name: {"path": path, "window": "random" if name == "arxiv" else "first"}

@@ -22,6 +22,16 @@ WHERE = (
 )
 
 
+def local(name: str, folder: str | Path) -> Path:
+    """A folder to write into, "~" replaced. Raises `BadInput` that names it for a remote one."""
+    if "://" in str(folder):
+        raise BadInput(
+            f"{name} = {str(folder)!r}: must be a folder of this machine; mount the bucket, or give"
+            " a local folder and copy it afterwards"
+        )
+    return Path(folder).expanduser()
+
+
 def claim(workdir: Path, config: ConfigDict) -> None:
     """Make `workdir` this study's: create it, check that it is writable, record the config.
 

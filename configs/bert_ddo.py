@@ -2,8 +2,9 @@
 
     bash launch/node.sh --config=configs/bert_ddo.py --workdir=workdir/bert_ddo
 
-Data: Amazon reviews, arXiv, books, Wikipedia and OpenWebText from TensorFlow Datasets, prepared
-with --file_format=array_record, and BERT's tokenizer.json in data/bert. At 0.25B tokens (1 GB of
+Data: Amazon reviews, arXiv, books (PG-19) and Wikipedia from TensorFlow Datasets, prepared with
+--file_format=array_record; OpenWebText, which is not among these, as Parquet files with a field
+"text" in data/openwebtext; and BERT's tokenizer.json in data/bert. At 0.25B tokens (1 GB of
 text): a uniform base run with two seeds, each domain's tokens times and by 3, and three mixtures
 trained at the same budget: 15 trainings, 4.1B tokens.
 

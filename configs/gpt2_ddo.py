@@ -11,14 +11,17 @@ reports 15.5 h for 3B tokens there, 124 card hours; at that rate it is 264.
 Expected: a mean perplexity below uniform's and LLaMA's at the same budget. The paper's figures are
 for 3B tokens: see configs/gpt2_autoscale.py.
 
-Variants (FILE:VARIANT): `120m`, the decoder of the paper's Table 5 in place of GPT-2 Large;
-`smoke`, the same path with a small model on embedded text, in CPU minutes; `local`, a small model
-on text files of your own, extrapolated: 5 domains take 34 trainings on 16 million tokens, minutes:
+Variants (FILE:VARIANT): `redpajama`, from RedPajama-Data-1T's folders in data/redpajama, of
+Wikipedia the English articles alone as in the paper (SlimPajama does not say the language);
+`120m`, the decoder of the paper's Table 5 in place of GPT-2 Large; `smoke`, the same path with a
+small model on embedded text, in CPU minutes; `local`, a small model on text files of
+your own, extrapolated: 5 domains take 34 trainings on 16 million tokens, minutes:
 
     python -m autoscale_jax.launch --config=configs/gpt2_ddo.py:local --workdir=workdir/mine \\
         --config.data.domains="{'books': 'data/books*.jsonl.gz', 'web': 'data/web/*.txt'}"
 
-files are .jsonl, .jsonl.gz or .jsonl.zst with a field "text", or plain text, one document a file.
+files are .jsonl or .json, also .gz or .zst, with a field "text" a line, or plain text, one document
+a file.
 """
 
 from ml_collections import ConfigDict
@@ -43,5 +46,8 @@ def get_config(variant: str = "paper") -> ConfigDict:
         paper.doremi_120m(config)
     else:
         paper.gpt2_large(config)
-    paper.variant_of(config, variant, ("paper", "120m", "smoke", "local"), paper.redpajama)
+    as_published = variant == "redpajama"
+    corpora = paper.redpajama_as_published if as_published else paper.redpajama
+    variants = ("paper", "redpajama", "120m", "smoke", "local")
+    paper.variant_of(config, variant, variants, corpora)
     return config

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets
+import tensorflow_datasets.text
 from absl import flags
 from ml_collections import config_flags
 
 from autoscale_jax import paper
 from autoscale_jax.config import check_domains, default_config, from_flags, validate
-from autoscale_jax.data.sources import parse
+from autoscale_jax.data.sources import parse, tfds
 from autoscale_jax.models import flops_per_token, num_parameters
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train.plan import study_tokens, vocabulary
@@ -21,7 +23,7 @@ from autoscale_jax.train.recipe import by_size, from_config
 
 ROOT = Path(__file__).parent.parent
 VARIANTS = {
-    "gpt2_ddo": ("paper", "120m", "smoke", "local"),
+    "gpt2_ddo": ("paper", "redpajama", "120m", "smoke", "local"),
     "gpt2_autoscale": ("paper", "10b", "120m", "smoke"),
     "bert_ddo": ("paper", "smoke"),
     "bert_autoscale": ("paper", "36k", "smoke"),
@@ -48,6 +50,31 @@ def test_a_variant_is_valid_from_config_to_recipe(name, variant):
             assert parse(domain, source).paths
     if variant != "local":
         by_size(config, vocabulary(config))
+
+
+def test_the_data_sets_of_configs_exist_in_tensorflow_datasets():
+    paths = {
+        path
+        for name, variant in ALL
+        for domain, source in (build(name, variant).data.domains or {}).items()
+        for path in parse(domain, source).paths
+        if path.startswith(tfds.PREFIX)
+    }
+    assert len(paths) == 4
+    for path in paths:
+        data_set, config = (*tfds.split_name(path)[0].split("/"), "")[:2]
+        builder = tensorflow_datasets.builder_cls(data_set)
+        assert not config or config in builder.builder_configs
+    with pytest.raises(tensorflow_datasets.core.registered.DatasetNotFoundError):
+        tensorflow_datasets.builder_cls("openwebtext")
+
+
+def test_the_papers_wikipedia_is_english_where_the_files_say_so():
+    assert build("gpt2_ddo", "redpajama").data.domains["wikipedia"]["where"] == {
+        "meta.language": "en"
+    }
+    domains = (build("gpt2_ddo", variant).data.domains for variant in ("paper", "redpajama"))
+    assert len({tuple(sorted(names)) for names in domains}) == 1
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -21,7 +21,9 @@ from autoscale_jax.data import (
     encode,
     manifest,
     prepare,
+    samples,
     settings,
+    sources,
     tokenize,
     window,
 )
@@ -148,6 +150,35 @@ def test_caps(config, tmp_path):
     assert other.fingerprint != capped.fingerprint
 
 
+def test_a_cap_takes_an_even_share_of_all_units(config, tmp_path, monkeypatch):
+    """Twelve units or so: each gives its part, in any process, and the sum is exact."""
+    monkeypatch.setattr(sources.documents, "unit_bytes", lambda total: 3000)
+    capped = {**config, "max_train_tokens": 2000, "held_out": 10}
+    corpus = prepare(capped, tmp_path / "cache", workers=2)
+    again = prepare(capped, tmp_path / "again", workers=1)
+    assert corpus.fingerprint == again.fingerprint
+    (folder,) = (tmp_path / "cache").glob("domain-news-*")
+    shards = manifest.read(folder)["train"]["shards"]
+    assert len(shards) > 3
+    given = [shard["tokens"] - (k == 0) for k, shard in enumerate(shards)]
+    assert sum(given) == 2000 and max(given) < 1.5 * 2000 / len(given)
+    assert min(given[:-1]) > 0.5 * 2000 / len(given)
+    assert {d.train_tokens for d in corpus.domains} == {2000}
+
+
+def test_what_was_left_out_is_counted_and_shown(config, tmp_path):
+    write(tmp_path / "in", "news", ["a b", *documents("news", 120), *documents("news", 3), " ", ""])
+    write(tmp_path / "in", "poems", [*documents("poem", 60), *documents("news", 4)])
+    corpus = prepare({**config, "min_chars": 5}, tmp_path / "cache")
+    assert corpus.records["news"]["duplicates"] == 3  # the domain first in the alphabet keeps its
+    assert corpus.records["poems"]["duplicates"] == 4
+    head, news, poems, *warnings = corpus.summary().splitlines()
+    assert head.split()[-3:] == ["duplicates", "empty", "short"]
+    assert news.split()[-3:] == ["3", "2", "1"] and poems.split()[-3:] == ["4", "0", "0"]
+    first = f"left out 2 empty documents; the first is {tmp_path / 'in/news.jsonl'}:125"
+    assert any(first in warning for warning in warnings)
+
+
 def test_trained_bpe_sees_training_documents_only(config, tmp_path, monkeypatch):
     config = {**config, "tokenizer": "bpe", "vocab_size": 300}
     seen: list[str] = []
@@ -195,7 +226,9 @@ def test_a_changed_domain_invalidates_that_domain_alone(config, tmp_path, monkey
     write(tmp_path / "in", "news", [*documents("news", 120), *documents("more", 3)])
     encoded = []
     monkeypatch.setattr(
-        build, "encode", lambda task: encoded.append(task.folder.name) or encode.encode(task)
+        build,
+        "encode",
+        lambda task, report: encoded.append(task.folder.name) or encode.encode(task, report),
     )
     second = prepare(config, tmp_path / "cache")
     assert len(encoded) == 1 and encoded[0].startswith("domain-news-")
@@ -236,9 +269,9 @@ def test_damaged_caches_are_rebuilt_or_named(config, tmp_path):
     assert prepare(config, cache).fingerprint == first.fingerprint
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(BadInput, match=r"train-00000\.array_record: \d+ bytes and the manifest"):
-        prepare(config, cache)
     shutil.rmtree(cache / "flat", ignore_errors=True)
+    with pytest.raises(BadInput, match=r"train-00000\.array_record: \d+ bytes and the manifest"):
+        texts(first, prepare(config, cache).train_tokens["news"])
     shard.write_bytes(whole[:300] + bytes(255 - b for b in whole[300:320]) + whole[320:])
     with pytest.raises(
         BadInput, match=r"train-00000\.array_record: record 0: damaged .*delete its"
@@ -295,7 +328,7 @@ def test_two_domains_with_the_same_files_are_refused(config, tmp_path):
             prepare({**config, "domains": domains}, tmp_path / "cache")
 
 
-def test_one_set_of_files_makes_domains_by_their_meta(tmp_path):
+def test_one_set_of_files_makes_domains_by_their_meta(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     names = {"c4": "RedPajamaC4", "book": "RedPajamaBook"}
     lines = [
@@ -313,6 +346,13 @@ def test_one_set_of_files_makes_domains_by_their_meta(tmp_path):
     for name in names:
         found = texts(corpus, corpus.train_tokens[name]) + texts(corpus, corpus.eval_tokens[name])
         assert sorted(found) == sorted(f"{name} text {i}" for i in range(40))
+    opened = []
+    monkeypatch.setattr(
+        samples, "Documents", lambda unit: opened.append(unit) or sources.Documents(unit)
+    )
+    again = prepare(data, tmp_path / "other")
+    assert again.fingerprint == corpus.fingerprint
+    assert len(opened) == 1 + 2  # one scan for both; each tokenises its own records
     domains["book"]["where"] = {}
     with pytest.raises(BadInput, match=r"is also in domain .*or tell them apart by 'where'"):
         prepare(data, tmp_path / "cache")
@@ -355,7 +395,10 @@ def test_the_papers_rules(tmp_path):
     starts = [next(t.index(s) for t in arxiv if s in t) for s in sides["arxiv"]]
     assert len(starts) == 50 and np.mean([s > 0 for s in starts]) > 0.9
     records = manifest.read(next((tmp_path / "cache").glob("domain-c4-*")))["records"]
-    assert records == {"read": 69, "left_out": 0, "empty": 2, "short": 2, "bad": 0, "first_bad": ""}
+    assert records == {
+        **{"read": 69, "left_out": 0, "empty": 2, "short": 2, "bad": 0, "duplicates": 5},
+        **{"first_bad": "", "first_empty": str(tmp_path / "in/c4.jsonl:68")},
+    }
     with pytest.raises(
         BadInput, match=r"domain 'arxiv': 50 distinct .* it needs 51 or more, 50 to"
     ):
@@ -375,16 +418,18 @@ def test_a_domain_emptied_by_the_rules_is_named(config, tmp_path):
 
 
 @pytest.mark.parametrize("at", ["scan", "encode", "manifest"])
-def test_a_killed_preparation_continues(config, tmp_path, at):
-    """Killed with processes at work: what is whole stays, nothing half-written counts."""
+def test_a_killed_preparation_continues(config, tmp_path, monkeypatch, at):
+    """Killed with units done: what is whole stays, nothing half-written counts."""
     cache = tmp_path / "cache"
     config = {**config, "held_out": 20}
     for i in range(3):
         write(tmp_path / "in", f"news{i}", documents(f"n{i}-", 50))
     config["domains"]["news"] = str(tmp_path / "in/news*.jsonl")
+    monkeypatch.setattr(sources.documents, "unit_bytes", lambda total: 3000)
     script = f"""
 import json, os, signal, sys
-from autoscale_jax.data import build, encode, manifest, prepare, store
+from autoscale_jax.data import build, encode, manifest, prepare, sources, store
+sources.documents.unit_bytes = lambda total: 3000
 real, calls = store._appearing.__exit__, []
 def dying(self, *args):
     calls.append(self._path)
@@ -408,14 +453,15 @@ prepare(json.loads(sys.argv[1]), sys.argv[2])
     assert corpus.fingerprint == prepare(config, tmp_path / "other").fingerprint
 
 
-def test_processes_give_what_one_gives(config, tmp_path):
+def test_processes_give_what_one_gives(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.documents, "unit_bytes", lambda total: 3000)
     for i in range(3):
         write(tmp_path / "in", f"news{i}", documents(f"n{i}-", 50))
     config["domains"]["news"] = str(tmp_path / "in/news*.jsonl")
     lines = []
     two = prepare(config, tmp_path / "two", workers=2, say=lines.append)
     assert two.fingerprint == prepare(config, tmp_path / "one", workers=1).fingerprint
-    assert any(line.startswith("scan: ") and "5/5 parts" in line for line in lines)
+    assert any(line.startswith("scan: ") and "12/12 parts" in line for line in lines)
     assert any(line.startswith("tokenise: ") and " left" in line for line in lines)
 
 

@@ -79,16 +79,31 @@ def test_the_command_prepares_what_a_study_opens(text_files, data_settings, tmp_
     )
     assert done.returncode == 0, done.stderr
     assert "scan: " in done.stderr and "tokenise: " in done.stderr and " left" in done.stderr
-    assert done.stdout.splitlines()[1].split() == ["birds", "60", "20"] + [
-        f"{n:,}" for n in _tokens(tmp_path / "cache", "birds")
+    assert done.stdout.splitlines()[1].split() == [
+        *("birds", "60", "20"),
+        *(f"{n:,}" for n in _tokens(tmp_path / "cache", "birds")),
+        *("0", "0", "0"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.data.window=last"], "data.window = 'last': choose one of first, random"),
+        (["--cache=gs://bucket/x"], "--cache = 'gs://bucket/x': must be a folder of this machine"),
+        (["--config.data.windw=last"], 'Did you mean "window"'),
+        (["more"], "argument 'more': not a flag"),
+    ],
+)
+def test_a_mistake_is_one_line(text_files, data_settings, tmp_path, flags, message):
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.format(domains=data_settings["domains"], tokenizer="bytes"))
     bad = subprocess.run(
-        command(config, tmp_path / "cache", "--config.data.window=last"),
-        capture_output=True,
-        text=True,
+        command(config, tmp_path / "cache", *flags), capture_output=True, text=True, cwd=tmp_path
     )
     assert bad.returncode == 2
-    assert bad.stderr == ("autoscale_jax: data.window = 'last': choose one of first, random\n")
+    assert message in bad.stderr and len(bad.stderr.splitlines()) == 1
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "gs:").exists()
 
 
 def _tokens(cache: Path, name: str) -> tuple[int, int]:

@@ -3,7 +3,9 @@
 import gzip
 import importlib
 import json
+import os
 import pickle
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +13,10 @@ import pytest
 import zstandard
 from etils import epath
 from fsspec.implementations.local import LocalFileSystem
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from autoscale_jax.data import sources
+from autoscale_jax.data import prepare, sources
 from autoscale_jax.data.sources import files
 from autoscale_jax.specs import BadInput
 
@@ -28,7 +32,7 @@ def read(folder, skip=False, pattern="*", **source):
         "a", sources.parse("a", {"path": str(folder / pattern), **source})
     ):
         documents = sources.Documents(unit)
-        for i in range(len(documents)):
+        for i in documents.indices():
             try:
                 text = documents[i]
             except BadInput as e:
@@ -140,7 +144,12 @@ def test_damaged_parquet_is_named(tmp_path):
         read(tmp_path)
 
 
-def test_remote_files_are_read_through_epath(tmp_path, monkeypatch):
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """The folder behind gs://bucket."""
+    folder = tmp_path / "behind"
+    folder.mkdir()
+
     class Bucket(LocalFileSystem):
         protocol = ("gs",)
 
@@ -148,16 +157,21 @@ def test_remote_files_are_read_through_epath(tmp_path, monkeypatch):
         def _strip_protocol(cls, path):
             inside, gs, rest = str(path).rpartition("gs://")
             if rest.startswith("bucket"):
-                return f"{tmp_path}{rest.removeprefix('bucket')}".rstrip("/")
+                return f"{folder}{rest.removeprefix('bucket')}".rstrip("/")
             return f"/{rest}" if gs else inside + rest
 
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/1.jsonl.gz").write_bytes(gzip.compress(jsonl("one", "two")))
-    (tmp_path / "a/2.jsonl").write_bytes(jsonl("three"))
-    (tmp_path / "a/3.txt").write_text("four")
-    pq.write_table(pa.table({"text": ["five"]}), tmp_path / "a/4.parquet")
     monkeypatch.setitem(importlib.import_module("fsspec.registry")._registry, "gcs", Bucket)
     epath.backend.fsspec_backend._get_filesystem.cache_clear()
+    yield folder
+    epath.backend.fsspec_backend._get_filesystem.cache_clear()
+
+
+def test_remote_files_are_read_through_epath(bucket, monkeypatch):
+    (bucket / "a").mkdir()
+    (bucket / "a/1.jsonl.gz").write_bytes(gzip.compress(jsonl("one", "two")))
+    (bucket / "a/2.jsonl").write_bytes(jsonl("three"))
+    (bucket / "a/3.txt").write_text("four")
+    pq.write_table(pa.table({"text": ["five"]}), bucket / "a/4.parquet")
     opened = []
 
     def open_binary(path, really=files.open_binary):
@@ -167,11 +181,115 @@ def test_remote_files_are_read_through_epath(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "open_binary", open_binary)
     names = ("1.jsonl.gz", "*.jsonl", "3.txt", "*.parquet")
     source = sources.parse("a", {"path": [f"gs://bucket/a/{name}" for name in names]})
-    assert list(sources.dataset("a", source)) == ["one", "two", "three", "four", "five"]
-    with pytest.raises(BadInput, match=r"s3://none/x\.jsonl: cannot be listed .*package"):
+    assert list(sources.dataset("a", source)) == ["one", "two", "three", "five", "four"]
+    with pytest.raises(BadInput, match=r"s3://none/x\.jsonl: cannot be reached .*package"):
         sources.units_of("a", sources.parse("a", "s3://none/x.jsonl"))
     assert opened and all(path.startswith("gs://") for path in opened)
-    epath.backend.fsspec_backend._get_filesystem.cache_clear()
+
+
+def test_a_prepared_domain_and_its_tokeniser_behind_a_remote_scheme(bucket, tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_bytes(jsonl(*(f"{name} text {i}" for i in range(60))))
+    local = {name: str(tmp_path / f"{name}.jsonl") for name in "ab"}
+    data = {"source": "files", "domains": local, "tokenizer": "bpe", "vocab_size": 300}
+    first = prepare(data, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").glob("domain-a-*")
+    shutil.copytree(folder, bucket / "a")
+    remote = {"a": "gs://bucket/a", "b": local["b"]}
+    for tokenizer in ("gs://bucket/a", "gs://bucket/a/tokenizer.json"):
+        data = {**data, "domains": remote, "tokenizer": tokenizer}
+        again = prepare(data, tmp_path / f"from{len(tokenizer)}")
+        assert again.fingerprints["a"] == first.fingerprints["a"]
+        assert (again.train_tokens["a"][:] == first.train_tokens["a"][:]).all()
+    with pytest.raises(BadInput, match=r"tokenizer = 'gs://bucket/none': no such file"):
+        prepare({**data, "tokenizer": "gs://bucket/none"}, tmp_path / "cache")
+    (bucket / "a/train-00000.array_record").unlink()
+    with pytest.raises(BadInput, match=r"gs://bucket/a/train-00000\.array_record: is missing"):
+        prepare(data, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("path", ["s3://none/x.jsonl", "s3://none/*.jsonl", "foo://none/x.jsonl"])
+def test_a_scheme_that_cannot_be_reached_is_one_line(tmp_path, path):
+    """s3fs is not installed, and there is no scheme foo."""
+    (tmp_path / "b.jsonl").write_bytes(jsonl("one", "two"))
+    domains = {"a": path, "b": str(tmp_path / "b.jsonl")}
+    data = {"source": "files", "domains": domains, "tokenizer": "bytes"}
+    with pytest.raises(BadInput) as e:
+        prepare(data, tmp_path / "cache")
+    assert f"data.domains.a = {path!r}: cannot be" in str(e.value) and "\n" not in str(e.value)
+    if path.startswith("s3"):
+        assert "cannot be reached (Install s3fs" in str(e.value) and "credentials" in str(e.value)
+        with pytest.raises(BadInput, match="tokenizer = 's3://none/tokenizer': cannot be reached"):
+            prepare({**data, "tokenizer": "s3://none/tokenizer"}, tmp_path / "cache")
+
+
+def test_a_remote_cache_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="cache_dir = 'gs://bucket/x': must be a folder of this mac"):
+        prepare({"source": "embedded"}, "gs://bucket/x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_is_json_lines_whatever_compresses_it(tmp_path):
+    (tmp_path / "1.json").write_bytes(jsonl("one", "two"))
+    (tmp_path / "2.json.gz").write_bytes(gzip.compress(jsonl("three")))
+    (tmp_path / "3.json.zst").write_bytes(zstandard.compress(jsonl("four")))
+    assert read(tmp_path)[0] == ["one", "two", "three", "four"]
+    source = sources.parse("a", str(tmp_path / "1.json"))
+    (unit,) = sources.units_of("a", source)
+    assert unit.format == "jsonl"
+    assert len(sources.units_of("a", source, most_bytes=30)) > 1  # read from the file itself
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 60), min_size=1, max_size=30),
+    last_end=st.booleans(),
+    most_bytes=st.integers(1, 200),
+)
+def test_ranges_of_a_large_file_are_the_file(tmp_path_factory, lengths, last_end, most_bytes):
+    """Every line once, in order, whatever the cuts; with the numbers of their lines."""
+    file = tmp_path_factory.mktemp("ranges") / "f.jsonl"
+    lines = [json.dumps({"text": "x" * n}).encode() if n else b"" for n in lengths]
+    file.write_bytes(b"\n".join(lines) + b"\n" * last_end)
+    found = []
+    for unit in sources.units_of("a", sources.parse("a", str(file)), most_bytes):
+        documents = sources.Documents(unit)
+        found += [(documents.place(i), documents[i]) for i in documents.indices()]
+    wanted = [(f"{file}:{i + 1}", "x" * n if n else None) for i, n in enumerate(lengths)]
+    if not last_end and not lengths[-1]:
+        wanted.pop()  # nothing stands behind the last line end
+    assert found == wanted
+
+
+def test_many_files_share_units_and_one_is_open_at_a_time(tmp_path):
+    texts = [f"text {i} {k}" for i in range(40) for k in range(3)]
+    for i in range(40):
+        part = texts[3 * i : 3 * i + 3]
+        if i % 2:
+            pq.write_table(pa.table({"text": part}), tmp_path / f"{i:02}.parquet")
+        else:
+            (tmp_path / f"{i:02}.jsonl.gz").write_bytes(gzip.compress(jsonl(*part)))
+    source = sources.parse("a", str(tmp_path / "*"))
+    two = sources.units_of("a", source)
+    assert [(unit.format, len(unit.files)) for unit in two] == [("jsonl", 20), ("parquet", 20)]
+    descriptors = len(os.listdir("/proc/self/fd"))
+    found, until = [], [0]
+    for unit in two:
+        documents = sources.Documents(unit)
+        for i in documents.indices():
+            found.append(documents[i])
+            until.append(documents.bytes_until(i))
+            assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+        assert documents[19 << 40] == found[-3]  # the first of the last file, by its index
+        assert until[-1] == unit.bytes
+    assert sorted(found) == sorted(texts)
+    assert len(sources.units_of("a", source, most_bytes=1)) == 40
+
+
+def test_units_grow_with_what_there_is():
+    sizes = [sources.unit.unit_bytes(int(total)) for total in (0, 8e9, 9e9, 80e9, 1e12, 1e13)]
+    assert sizes == [n << 20 for n in (32, 32, 64, 512, 512, 512)]
 
 
 def test_missing_paths_and_empty_globs_are_refused(tmp_path):

@@ -32,6 +32,7 @@ def launch(*arguments):
         (["--config=configs/none.py", "--workdir={tmp}"], "configs/none.py"),
         (["--config=configs/gpt2_ddo.py:large", "--workdir={tmp}"], "no such variant"),
         ([QUICK], "--workdir"),
+        ([QUICK, "--workdir=gs://bucket/x"], "--workdir = 'gs://bucket/x': must be a folder of"),
         (
             ["--config=configs/gpt2_ddo.py:local", "--workdir={tmp}"],
             "data.domains",

@@ -33,7 +33,7 @@ def _data() -> ConfigDict:
     c.window_chars = 0  # so many characters of each document are used, 0 = all
     c.window = "first"  # or "random": which of them
     c.max_document_bytes = 8192  # longer documents are cut into pieces
-    c.max_train_tokens = 0  # most training tokens a domain, 0 = all
+    c.max_train_tokens = 0  # most training tokens a domain, an even share of its files; 0 = all
     c.seed = 0  # which documents are held out
     c.on_bad_line = "refuse"  # or "skip", which counts them
     return c

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +15,13 @@ from etils import epath
 
 from autoscale_jax.data import manifest, mlm, settings, tokenize
 from autoscale_jax.data.build import build
-from autoscale_jax.data.parallel import Progress
 from autoscale_jax.data.plan import folder_of, plan
-from autoscale_jax.data.store import Shard, Tokens, TokenStore, check_shard
+from autoscale_jax.data.store import Shard, Tokens, TokenStore, check_shards
 from autoscale_jax.specs import BadInput, Domain, Run
+from autoscale_jax.workdir import local
+
+SIDES = ("train", "eval")
+_LEFT_OUT = ("duplicates", "empty", "short")  # documents, in the summary
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +30,8 @@ class Corpus:
 
     Every token but the first of a stream is predicted once, so a domain has one token less than its
     stream. `eval_limit` caps the held-out tokens that one evaluation reads from each
-    domain (0 = all). `fingerprints` are of the tokens: (training, held out) by domain.
+    domain (0 = all). `fingerprints` are of the tokens: (training, held out) by domain. `records`
+    counts by domain what was read and what of it was left out, where a manifest says so.
     """
 
     domains: tuple[Domain, ...]
@@ -36,6 +41,7 @@ class Corpus:
     tokenizer: tokenize.Tokenizer
     fingerprints: Mapping[str, tuple[str, str]]
     warnings: tuple[str, ...]
+    records: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def vocab_size(self) -> int:
@@ -84,12 +90,17 @@ class Corpus:
     def summary(self) -> str:
         """A table of the domains, one line each, then the warnings."""
         head = f"{'domain':<14}{'documents':>10}{'held out':>10}{'tokens':>13}{'held out':>11}"
+        head += "".join(f"{name:>12}" for name in _LEFT_OUT)
         rows = [
             f"{d.name:<14}{d.train_documents:>10,}{d.eval_documents:>10,}"
-            f"{d.train_tokens:>13,}{d.eval_tokens:>11,}"
+            f"{d.train_tokens:>13,}{d.eval_tokens:>11,}{self._left_out(d.name)}"
             for d in self.domains
         ]
         return "\n".join([head, *rows, *(f"warning: {w}" for w in self.warnings)])
+
+    def _left_out(self, name: str) -> str:
+        found = self.records.get(name, {})
+        return "".join(f"{found[k]:>12,}" if k in found else f"{'-':>12}" for k in _LEFT_OUT)
 
 
 def prepare(
@@ -104,11 +115,12 @@ def prepare(
     on it. `workers` processes share the work (0 = one for each core when there is much to do);
     `say` gets lines of progress. Raises `BadInput` for unusable settings, files or domains.
     """
+    cache = local("cache_dir", cache_dir)
     planned = plan(settings.check(data_config))
-    folder = folder_of(planned, cache_dir)
+    folder = folder_of(planned, cache)
     try:
         if manifest.read(folder) is None:
-            build(planned, folder, workers, Progress(say))
+            build(planned, folder, workers, say)
         return open_corpus(folder)
     except OSError as e:
         raise BadInput(
@@ -144,6 +156,7 @@ def open_corpus(folder: Path) -> Corpus:
             *content["warnings"],
             *(warning for domain in opened for warning in domain.warnings()),
         ),
+        records={domain.name: domain.content.get("records", {}) for domain in opened},
     )
 
 
@@ -159,6 +172,10 @@ class _Opened:
                 " corpus-* folders beside it to prepare it anew"
             )
         self.content = content
+        self._shards = {
+            side: [Shard(**shard) for shard in content[side]["shards"]] for side in SIDES
+        }
+        check_shards(folder, itertools.chain(*self._shards.values()))
 
     def domain(self) -> Domain:
         train, held_out = self.content["train"], self.content["eval"]
@@ -182,7 +199,5 @@ class _Opened:
         ]
 
     def tokens(self, side: str, flat: Path) -> TokenStore:
-        shards = [Shard(**shard) for shard in self.content[side]["shards"]]
-        for shard in shards:
-            check_shard(self.folder, shard)
-        return TokenStore(self.folder, shards, np.dtype(self.content["dtype"]), flat)
+        dtype = np.dtype(self.content["dtype"])
+        return TokenStore(self.folder, self._shards[side], dtype, flat)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from autoscale_jax.data import tokenize
+from autoscale_jax.data.parallel import Reading, Report
 from autoscale_jax.data.samples import Notes, Rules, samples
 from autoscale_jax.data.sources import Unit
 from autoscale_jax.data.store import Shard, write_shard, write_whole
@@ -32,7 +33,7 @@ class EncodeTask:
     tokenizer: Path
     dtype: str
     max_document_bytes: int
-    most_tokens: int | None
+    most_tokens: int | None  # of training
     folder: Path
 
     @property
@@ -55,12 +56,11 @@ def _tokenizer(path: Path) -> tokenize.Tokenizer:
     return tokenize.from_json(path.read_text("utf-8"))
 
 
-def encode(task: EncodeTask) -> Part:
-    """Writes the shards of a unit, or finds them there."""
-    if task.path.exists():
-        return read_part(task.path)
+def encode(task: EncodeTask, report: Report) -> Part:
+    """Writes the shards of a unit."""
     dtype = np.dtype(task.dtype)
-    stream = _Stream(task, _tokenizer(task.tokenizer))
+    reading = Reading(report)
+    stream = _Stream(task, _tokenizer(task.tokenizer), reading)
     train = write_shard(task.folder / f"train-{task.k:05}.array_record", stream.train(), dtype)
     held_out = write_shard(task.folder / f"eval-{task.k:05}.array_record", stream.held_out, dtype)
     for shard, ends in ((train, stream.train_ends), (held_out, stream.eval_ends)):
@@ -68,6 +68,7 @@ def encode(task: EncodeTask) -> Part:
     part = Part(train, held_out, len(stream.train_ends), len(stream.eval_ends))
     text = json.dumps(dataclasses.asdict(part)).encode()
     write_whole(task.path, lambda file: file.write(text))
+    reading.end(task.unit.bytes)
     return part
 
 
@@ -77,6 +78,7 @@ def ends_file(shard: Shard) -> str:
 
 
 def read_part(path: Path) -> Part:
+    """What `encode` left in a task's path."""
     found = json.loads(path.read_text())
     return Part(
         Shard(**found["train"]),
@@ -93,8 +95,8 @@ class _Stream:
     shuffles them.
     """
 
-    def __init__(self, task: EncodeTask, tokenizer: tokenize.Tokenizer) -> None:
-        self._task, self._tokenizer = task, tokenizer
+    def __init__(self, task: EncodeTask, tokenizer: tokenize.Tokenizer, reading: Reading) -> None:
+        self._task, self._tokenizer, self._reading = task, tokenizer, reading
         self._opening = [np.array([tokenizer.eos_id])] if task.k == 0 else []
         self.held_out = list(self._opening)
         self.train_ends: list[int] = []
@@ -126,7 +128,8 @@ class _Stream:
         task, keep_N = self._task, self._task.keep_N
         bits_n = task.notes.bits_N()[keep_N]
         chunk_n = np.cumsum(task.notes.chars_N()[keep_N]) // _CHARS_AT_ONCE
-        texts = samples(task.unit, task.rules, task.notes.index_N()[keep_N])
+        index_n = task.notes.index_N()[keep_N]
+        texts = samples(task.unit, task.rules, index_n, self._reading)
         for chunk in np.unique(chunk_n):
             bits = bits_n[chunk_n == chunk].tolist()
             yield from sorted(zip(bits, texts, strict=False))

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etils import epath
-
+from autoscale_jax.data.sources import files
 from autoscale_jax.data.store import REMEDY, Shard, write_whole
 from autoscale_jax.specs import BadInput
 
@@ -34,11 +33,11 @@ def write(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(folder: str | Path) -> dict[str, Any] | None:
     """What is in a finished folder; None where there is none. Raises `BadInput`."""
-    path = epath.Path(folder) / FILE
-    if not path.exists():
+    path = f"{folder}/{FILE}"
+    if not files.exists(path):
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(files.read_text(path))
     except ValueError as e:
         raise BadInput(f"{path}: unreadable ({e}); {REMEDY}") from e
     version = content.get("format") if isinstance(content, dict) else None

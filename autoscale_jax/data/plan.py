@@ -65,7 +65,7 @@ def plan(settings: dict[str, Any]) -> Plan:
     sources = {name: parse(name, value) for name, value in settings["domains"].items()}
     for name, source in sources.items():
         rules[name] = Rules.of(settings, source)
-        if (folder := prepared.store_of(source)) is not None:
+        if (folder := prepared.store_of(name, source)) is not None:
             contents[name] = prepared.check(name, folder, tokenizer)
             stores[name] = folder
         else:
@@ -85,6 +85,6 @@ def _tokenizer(setting: str) -> tokenize.Tokenizer | None:
     return None if setting == "bpe" else tokenize.load(setting)
 
 
-def folder_of(plan: Plan, cache_dir: str | Path) -> Path:
+def folder_of(plan: Plan, cache: Path) -> Path:
     """Where the corpus belongs, whether it is there or not."""
-    return Path(cache_dir).expanduser() / f"corpus-{plan.key()}"
+    return cache / f"corpus-{plan.key()}"

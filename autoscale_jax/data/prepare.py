@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
+from autoscale_jax.config import from_flags
 from autoscale_jax.data import corpus
 from autoscale_jax.specs import BadInput
+from autoscale_jax.workdir import local
 
 
 def _say(line: str) -> None:
@@ -29,17 +31,9 @@ def main(argv: Sequence[str]) -> None:
     )
     flags.DEFINE_string("cache", None, "Folder of the prepared corpora.", flag_values=values)
     flags.DEFINE_integer("workers", 0, "Processes; 0 = one a core.", flag_values=values)
-    try:
-        rest = values(list(argv))[1:]
-        config = values.config
-        if rest or config is None or values.cache is None:
-            raise BadInput(f"arguments {list(argv)[1:]}: give --config=FILE and --cache=DIR")
-        data = config.data.to_dict()
-    except BadInput:
-        raise
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
-        raise BadInput(f"--config: {error}") from error
-    prepared = corpus.prepare(data, values.cache, values.workers, _say)
+    flags.mark_flags_as_required(["config", "cache"], flag_values=values)
+    data = from_flags(values, argv).data.to_dict()
+    prepared = corpus.prepare(data, local("--cache", values.cache), values.workers, _say)
     print(prepared.summary())
 
 

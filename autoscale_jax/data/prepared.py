@@ -10,27 +10,28 @@ from etils import epath
 
 from autoscale_jax.data import manifest, tokenize
 from autoscale_jax.data.samples import Rules
-from autoscale_jax.data.sources import Source
-from autoscale_jax.data.store import Shard, check_shard
+from autoscale_jax.data.sources import Source, files
+from autoscale_jax.data.store import Shard, check_shards
 from autoscale_jax.specs import BadInput
 
 # The study's settings that decide, beside a domain's rules, what its store holds.
 SETTINGS = ("held_out", "max_document_bytes", "max_train_tokens")
 
 
-def store_of(source: Source) -> str | None:
+def store_of(name: str, source: Source) -> str | None:
     """The folder of a prepared domain, if that is what the source names."""
     if not isinstance(source.path, str) or source.path.startswith("tfds:"):
         return None
-    folder = epath.Path(source.path).expanduser()
-    return str(folder) if (folder / manifest.FILE).exists() else None
+    named = f"data.domains.{name} = {source.path!r}"
+    if not files.exists(f"{source.path}/{manifest.FILE}", named):
+        return None
+    return str(epath.Path(source.path).expanduser())
 
 
 def check(name: str, folder: str, tokenizer: tokenize.Tokenizer | None) -> dict[str, Any]:
     """The manifest of a store that the study can use. Raises `BadInput` for any other.
 
-    Shards are there and as long as they should be; that their tokens are right shows when they
-    are read.
+    Shards are there; that they are whole shows when they are read.
     """
     content = manifest.read(folder) or {}
     where = f"data.domains.{name} = {folder!r}"
@@ -41,9 +42,8 @@ def check(name: str, folder: str, tokenizer: tokenize.Tokenizer | None) -> dict[
             f"{where}: was tokenised with another tokeniser; set data.tokenizer ="
             f" {folder + '/' + manifest.TOKENIZER!r}"
         )
-    for side in ("train", "eval"):
-        for shard in content[side]["shards"]:
-            check_shard(folder, Shard(**shard))
+    shards = [Shard(**shard) for side in ("train", "eval") for shard in content[side]["shards"]]
+    check_shards(folder, shards)
     return content
 
 

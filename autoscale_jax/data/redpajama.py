@@ -28,7 +28,10 @@ def by_file(folder: str) -> dict[str, Any]:
 
 
 def by_meta(pattern: str) -> dict[str, Any]:
-    """SlimPajama: all domains in the same files, told apart by `meta.redpajama_set_name`."""
+    """SlimPajama: all domains in the same files, told apart by `meta.redpajama_set_name`.
+
+    Its Wikipedia is of 20 languages and cannot be told by language: it has no field for it.
+    """
     return {
         name: {"path": pattern, "where": {"meta.redpajama_set_name": label}, "window": window}
         for name, (_, label, window) in DOMAINS.items()

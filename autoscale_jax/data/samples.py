@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autoscale_jax.data.parallel import Reading, Report
 from autoscale_jax.data.sources import Documents, Source, Unit, identity_hash
 from autoscale_jax.data.store import write_whole
 from autoscale_jax.data.window import uniform64, window
@@ -49,6 +51,7 @@ class Counts:
     short: int = 0
     bad: int = 0
     first_bad: str = ""
+    first_empty: str = ""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -58,6 +61,7 @@ class Counts:
             self.short + other.short,
             self.bad + other.bad,
             self.first_bad or other.first_bad,
+            self.first_empty or other.first_empty,
         )
 
 
@@ -69,7 +73,8 @@ class ScanTask:
 
     @property
     def path(self) -> Path:
-        key = identity_hash(self.unit.identity(), dataclasses.asdict(self.rules))
+        counted = [field.name for field in dataclasses.fields(Counts)]
+        key = identity_hash(self.unit.identity(), dataclasses.asdict(self.rules), counted)
         return self.folder / f"{key}.npz"
 
     def notes(self) -> Notes:
@@ -77,32 +82,59 @@ class ScanTask:
         return Notes(self.path)
 
 
-def scan(task: ScanTask) -> None:
-    """Reads a unit and leaves its `Notes` in `task.path`, unless they are there."""
-    if task.path.exists():
-        return
-    index, bits, chars = [], [], []
-    counts = Counts()
-    documents = Documents(task.unit)
-    for i in range(len(documents)):
-        sample = sample_of(documents, i, task.rules)
+def together(tasks: Iterable[ScanTask]) -> list[tuple[ScanTask, ...]]:
+    """The tasks, those together that read the same records: domains told apart by `where`."""
+    groups: dict[str, list[ScanTask]] = {}
+    for task in tasks:
+        options = {k: v for k, v in task.unit.options.items() if k != "where"}
+        key = identity_hash(dataclasses.replace(task.unit, options=options).identity())
+        groups.setdefault(key, []).append(task)
+    return [tuple(group) for group in groups.values()]
+
+
+def scan(tasks: Sequence[ScanTask], report: Report) -> None:
+    """Reads the one unit of `tasks`, and leaves the `Notes` of each in its `path`."""
+    documents, reading = Documents(tasks[0].unit), Reading(report)
+    taken = [_Taken(task) for task in tasks]
+    for i in documents.indices():
+        for of_task in taken:
+            of_task.take(documents, i)
+        reading.at(documents.bytes_until(i))
+    for of_task in taken:
+        of_task.write()
+    reading.end(tasks[0].unit.bytes)
+
+
+class _Taken:
+    """What one domain takes of a unit, while it is read."""
+
+    def __init__(self, task: ScanTask) -> None:
+        self._task = task
+        self._counts = Counts()
+        self._index, self._bits, self._chars = array("q"), array("Q"), array("q")
+
+    def take(self, documents: Documents, index: int) -> None:
+        sample = sample_of(documents, index, self._task.unit.options, self._task.rules)
         if isinstance(sample, Counts):
-            counts = counts + sample
-        else:
-            counts = counts + Counts(read=1)
-            index.append(i)
-            bits.append(uniform64(sample, task.rules.seed))
-            chars.append(len(sample))
-    write_whole(
-        task.path,
-        lambda file: np.savez(
-            file,
-            index_N=np.array(index, np.int64),
-            bits_N=np.array(bits, np.uint64),
-            chars_N=np.array(chars, np.int64),
-            counts=np.array(json.dumps(dataclasses.asdict(counts))),
-        ),
-    )
+            if sample.empty and not self._counts.first_empty:
+                sample = dataclasses.replace(sample, first_empty=documents.place(index))
+            self._counts = self._counts + sample
+            return
+        self._counts = self._counts + Counts(read=1)
+        self._index.append(index)
+        self._bits.append(uniform64(sample, self._task.rules.seed))
+        self._chars.append(len(sample))
+
+    def write(self) -> None:
+        counts = np.array(json.dumps(dataclasses.asdict(self._counts)))
+        index_N, chars_N = (np.array(x, np.int64) for x in (self._index, self._chars))
+        bits_N = np.array(self._bits, np.uint64)
+        write_whole(
+            self._task.path,
+            lambda file: np.savez(
+                file, index_N=index_N, bits_N=bits_N, chars_N=chars_N, counts=counts
+            ),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +163,12 @@ class Notes:
             return found[name]
 
 
-def sample_of(documents: Documents, index: int, rules: Rules) -> str | Counts:
-    """The sample that a document gives, or as what it counts when it gives none."""
+def sample_of(
+    documents: Documents, index: int, options: Mapping[str, Any], rules: Rules
+) -> str | Counts:
+    """The sample that a document gives to a domain, or what it counts as when it gives none."""
     try:
-        text = documents[index]
+        text = documents.text(index, options)
     except BadInput as bad:
         if rules.on_bad_line == "refuse":
             raise
@@ -150,11 +184,15 @@ def sample_of(documents: Documents, index: int, rules: Rules) -> str | Counts:
     return sample or Counts(read=1, empty=1)
 
 
-def samples(unit: Unit, rules: Rules, index_N: np.ndarray) -> Iterator[str]:
-    """Some samples of a unit, by the index of their records."""
+def samples(
+    unit: Unit, rules: Rules, index_N: np.ndarray, reading: Reading | None = None
+) -> Iterator[str]:
+    """Some samples of a unit, by the index of their records, which ascends."""
     documents = Documents(unit)
-    for i in index_N:
-        sample = sample_of(documents, int(i), rules)
+    for i in map(int, index_N):
+        sample = sample_of(documents, i, unit.options, rules)
         if isinstance(sample, Counts):
-            raise BadInput(f"{documents.place(int(i))}: changed while it was prepared; start again")
+            raise BadInput(f"{documents.place(i)}: changed while it was prepared; start again")
         yield sample
+        if reading is not None:
+            reading.at(documents.bytes_until(i))

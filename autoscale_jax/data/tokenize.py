@@ -12,7 +12,9 @@ from typing import Protocol
 
 import numpy as np
 import tokenizers
+from etils import epath
 
+from autoscale_jax.data.sources import files
 from autoscale_jax.specs import BadInput
 
 END_OF_TEXT = "<|endoftext|>"
@@ -165,13 +167,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> HFTokenizer:
 
 
 def load(path: str | Path) -> HFTokenizer:
-    """The tokeniser in a tokenizer.json, or in the folder that holds one."""
-    path = Path(path).expanduser()
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
+    """The tokeniser in a tokenizer.json, or in the folder that holds one, here or remote."""
+    with files.reachable(str(path), f"tokenizer = {str(path)!r}"):
+        file = epath.Path(path).expanduser()
+        file = file / "tokenizer.json" if file.is_dir() else file
+        there = file.is_file()
+    if not there:
         raise BadInput(f"tokenizer = {str(path)!r}: no such file; give 'bytes', 'bpe' or a path")
     try:
-        text = file.read_text("utf-8")
+        text = files.read_text(str(file))
     except UnicodeDecodeError as e:
         raise BadInput(f"tokenizer = {str(file)!r}: not a tokenizer.json ({e})") from e
     return HFTokenizer(text, f"tokenizer = {str(file)!r}")

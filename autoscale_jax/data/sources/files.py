@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
+import os
 import re
 import tempfile
 import zlib
@@ -24,6 +26,33 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+@contextlib.contextmanager
+def reachable(path: str, named: str = "") -> Iterator[None]:
+    """Turns what a remote scheme's library raises into `BadInput`: a line that names the path, or
+    the field that holds it as `named`."""
+    try:
+        yield
+    except Exception as e:  # each library has errors of its own, ImportError is for one not there
+        if not is_remote(path) or isinstance(e, BadInput | UnicodeDecodeError):
+            raise
+        raise BadInput(
+            f"{named or path}: cannot be reached ({e}); check the path, the credentials and that"
+            " the package for this scheme is installed (gcsfs for gs://, s3fs for s3://)"
+        ) from e
+
+
+def exists(path: str, named: str = "") -> bool:
+    """Whether there is such a file or folder. Raises `BadInput` where nobody can tell."""
+    with reachable(path, named):
+        return epath.Path(path).expanduser().exists()
+
+
+def read_text(path: str) -> str:
+    """The text of a file. Raises `BadInput` where it is remote and cannot be reached."""
+    with reachable(path):
+        return epath.Path(path).expanduser().read_text("utf-8")
+
+
 def find(pattern: str) -> list[tuple[str, int, Any]]:
     """(path, bytes, time of change) of the files that a path or glob names, sorted by path."""
     if is_remote(pattern):
@@ -34,7 +63,7 @@ def find(pattern: str) -> list[tuple[str, int, Any]]:
 
 
 def _find_remote(pattern: str) -> list[tuple[str, int, Any]]:
-    try:
+    with reachable(pattern):
         wild = re.search(r"[*?\[]", pattern)
         if wild is None:
             paths = [epath.Path(pattern)] if epath.Path(pattern).exists() else []
@@ -42,12 +71,17 @@ def _find_remote(pattern: str) -> list[tuple[str, int, Any]]:
             base, _, rest = pattern[: wild.start()].rpartition("/")
             paths = sorted(epath.Path(base).glob(rest + pattern[wild.start() :]), key=str)
         files = [(p, p.stat()) for p in paths]
-    except (ImportError, NotImplementedError, OSError, ValueError) as e:
-        raise BadInput(
-            f"{pattern}: cannot be listed ({e}); check the path, the credentials and that the"
-            " package for this scheme is installed (gcsfs for gs://, s3fs for s3://)"
-        ) from e
     return [(str(p), s.length, str(s.mtime)) for p, s in files if not s.is_directory]
+
+
+def names(folder: str) -> set[str]:
+    """The names in a folder, from one listing."""
+    with reachable(folder):
+        return (
+            {p.name for p in epath.Path(folder).iterdir()}
+            if is_remote(folder)
+            else set(os.listdir(folder))
+        )
 
 
 def open_binary(path: str) -> IO[bytes]:
@@ -55,9 +89,14 @@ def open_binary(path: str) -> IO[bytes]:
     return epath.Path(path).open("rb") if is_remote(path) else Path(path).open("rb")
 
 
-def chunks(path: str) -> Iterator[bytes]:
-    """The uncompressed content, a part at a time. Raises one of `DAMAGE` or OSError."""
+def chunks(path: str, start: int = 0) -> Iterator[bytes]:
+    """The uncompressed content, a part at a time. Raises one of `DAMAGE` or OSError.
+
+    Of a file that is not compressed, what follows its first `start` bytes.
+    """
     with open_binary(path) as file:
+        if start:
+            file.seek(start)
         if path.endswith(".zst"):
             yield from _zstd_chunks(file)
             return

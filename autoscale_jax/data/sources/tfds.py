@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from autoscale_jax.data.sources import files
-from autoscale_jax.data.sources.unit import SKIP, Unit
+from autoscale_jax.data.sources.unit import SKIP, Unit, unit_bytes
 from autoscale_jax.specs import BadInput
 
 PREFIX = "tfds:"
@@ -29,8 +29,11 @@ def split_name(path: str) -> tuple[str, str]:
     return (name, split) if colon else (split, "train")
 
 
-def units(path: str, data_dir: str | None, most_bytes: int) -> list[Unit]:
-    """Ranges of records of a prepared data set. Raises `BadInput` where there is none."""
+def units(path: str, data_dir: str | None, most_bytes: int | None) -> list[Unit]:
+    """Ranges of records of a prepared data set, of `most_bytes` or what `unit_bytes` takes.
+
+    Raises `BadInput` where there is none.
+    """
     name, split = split_name(path)
     folder = _folder(name, data_dir)
     info = _builder(folder).info
@@ -51,8 +54,9 @@ def units(path: str, data_dir: str | None, most_bytes: int) -> list[Unit]:
         if changed == "missing" or not size:
             raise BadInput(f"{file}: is missing or empty; download and prepare {name} again")
     n = info.splits[split].num_examples
-    parts = max(1, min(n, -(-sum(size for _, size, _ in found) // most_bytes)))
-    share = sum(size for _, size, _ in found) // parts
+    total = sum(size for _, size, _ in found)
+    parts = max(1, min(n, -(-total // (most_bytes or unit_bytes(total)))))
+    share = total // parts
     return [
         Unit(
             "tfds",

@@ -9,14 +9,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 SKIP = "repair it or set data.on_bad_line='skip'"
+_SMALLEST, _LARGEST, _MANY = 32 << 20, 512 << 20, 256
+
+
+def unit_bytes(total: int) -> int:
+    """How many bytes of `total` belong into one unit, as they are stored.
+
+    Few enough units for all that is done by unit (a shard a side, a map), enough of them for many
+    processes, and so small that a killed one has at most minutes to repeat. A power of two,
+    so that a grown domain is seldom cut otherwise.
+    """
+    size = _SMALLEST
+    while size < _LARGEST and total > _MANY * size:
+        size *= 2
+    return size
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
     """Some files, or some records of a data set, in one format. Plain data: it travels and hashes.
 
-    `files` are (path, bytes, what changes when the file does). `records` is a range of records, for
-    formats whose files are not the natural pieces; `options` is the format's own.
+    `files` are (path, bytes, what changes when the file does). `records` is a range of records, or
+    of bytes in a JSON lines file, where the files are not the natural pieces; `options` is the
+    format's own.
     """
 
     format: str
