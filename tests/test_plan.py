@@ -1,20 +1,27 @@
 """The planner: programs compiled without their devices, and what it reads from their text."""
 
+import dataclasses
 import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from autoscale_jax.config import default_config
 from autoscale_jax.methods import DDO
+from autoscale_jax.models import GPT2Config
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train import hlo, plan, plan_bounds, plan_cost, plan_search, plan_targets
+from autoscale_jax.train.mesh import make_mesh
+from autoscale_jax.train.plan_program import make_plan
+from autoscale_jax.train.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 CONFIG = """
@@ -66,6 +73,10 @@ print(json.dumps({
     "collectives": {c.kind: [c.count, c.bytes] for c in made.cost.collectives},
 }))
 """
+
+
+def recipe_of(model, rows):
+    return Recipe(model, rows, 1e-3, 0.1, 1e-2, 0.9, 0.95, 1.0, 2**40, 0)
 
 
 @pytest.fixture(scope="module")
@@ -135,18 +146,59 @@ def test_a_search_ends_when_nothing_left_can_be_faster(monkeypatch):
     memory = {i: {"all": m} for i, (_, m) in enumerate(listed)}
     compiled = []
 
-    def make_plan(recipe, mesh, target):
+    def make_plan(recipe, mesh, target, count):
         compiled.append(recipe)
         fits = recipe > 0
         return SimpleNamespace(verdict="fits" if fits else "does not fit", seconds=3.0)
 
     monkeypatch.setattr(plan_search, "make_plan", make_plan)
-    monkeypatch.setattr(plan_bounds, "least_memory", lambda recipe, mesh: memory[recipe])
+    monkeypatch.setattr(plan_bounds, "least_memory", lambda recipe, *_: memory[recipe])
     monkeypatch.setattr(
         plan_search, "alternatives", lambda *_: [(s, i, None) for i, (s, _) in enumerate(listed)]
     )
     list(plan_search.search(None, [], SimpleNamespace(chip="any")))
     assert compiled == [0, 2, 3]
+
+
+def advised(line):
+    """The flags of a line of advice."""
+    return re.findall(r"--config\.\S+=\S+", line)
+
+
+@pytest.mark.parametrize("room", [0.3, 0.6, 0.9])
+def test_what_is_advised_fits_when_compiled(room):
+    """A chip with less memory than the program needs; the flags, compiled anew, fit it."""
+    model = GPT2Config(512, 128, 6, 64, 4)
+    recipe = recipe_of(model, 16)
+    devices = jax.devices()[:2]
+    large = plan_targets.Chip("large", 1e12, math.inf, 1e12, 1e11, "")
+    target = plan_targets.Target("two", devices, large, False)
+    needs = make_plan(recipe, make_mesh(devices), target).needs
+    small = dataclasses.replace(large, memory=room * needs)
+    target = dataclasses.replace(target, chip=small)
+    asked = make_plan(recipe, make_mesh(devices), target)
+    assert asked.verdict == "does not fit"
+    *_, advice = plan.advise(asked, 10**6, (0, 0))
+    assert "fits, as compiled" in advice
+    given = dict(flag.removeprefix("--config.").split("=") for flag in advised(advice))
+    followed = dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(model, remat=given["model.remat"]),
+        accumulation=int(given["train.accumulation"]),
+    )
+    mesh = make_mesh(devices, int(given["mesh.fsdp"]), int(given["mesh.tensor"]))
+    assert make_plan(followed, mesh, target).verdict == "fits"
+
+
+def test_where_nothing_fits_no_flag_is_advised():
+    devices = jax.devices()[:1]
+    tiny = plan_targets.Chip("tiny", 1e12, 1e6, 1e12, 1e11, "")
+    target = plan_targets.Target("one", devices, tiny, False)
+    recipe = recipe_of(GPT2Config(512, 128, 6, 64, 4), 2)
+    lines = list(plan.advise(make_plan(recipe, make_mesh(devices), target), 10**6, (0, 0)))
+    assert lines == [
+        "advice: no mesh, rematerialisation or microbatch helps: use more devices, or larger ones"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -163,11 +215,25 @@ def test_topologies_that_are_none(topology, message):
         plan_targets.find_target(topology)
 
 
-def test_a_mesh_that_does_not_suit_is_one_line(tiny_file):
-    plan_of = ("-m", "autoscale_jax.train.plan", f"--config={tiny_file}")
-    done = python(*plan_of, "--topology=cpu:6", "--config.mesh.fsdp=4")
+def test_a_mesh_that_does_not_suit_is_one_line_with_one_that_does(tiny_file):
+    plan_of = ("-m", "autoscale_jax.train.plan", f"--config={tiny_file}", "--topology=cpu:6")
+    done = python(*plan_of, "--config.mesh.fsdp=4")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and "config.mesh.fsdp = 4" in done.stderr
+    flags = advised(done.stderr)
+    assert "--config.train.batch_size=15" in flags  # 16 rows: nearest to 3 devices and 2 ways
+    assert python(*plan_of, *flags).returncode == 0
+
+
+def test_a_batch_that_does_not_divide_is_told_one_that_does():
+    """The paper's 80 rows on 256 devices: 64 rows, of heads split four ways."""
+    done = python(
+        *("-m", "autoscale_jax.train.plan", "--config=configs/gpt2_ddo.py", "--topology=cpu:256")
+    )
+    assert done.returncode == 2
+    assert "config.train.batch_size = 80: must be a multiple of 5 x 256" in done.stderr
+    flags = {"--config.train.batch_size=64", "--config.train.accumulation=1"}
+    assert flags | {"--config.mesh.tensor=4"} <= set(advised(done.stderr))
 
 
 def test_a_studys_tokens_are_those_of_its_runs():
