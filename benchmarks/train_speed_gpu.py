@@ -22,8 +22,8 @@ one that fails is reported, the others go on, and the exit code is 1.
 
 Where a call has 10 minutes, one each for: `--parts large --peers NAME`, `--parts population`,
 `--parts budget`. Besides jax, flax, optax, orbax, tokenizers, torch and transformers, large and
-population need ml-collections; budget also grain and array-record. The package itself runs from its
-folder: `PYTHONPATH=. python benchmarks/train_speed_gpu.py`.
+population need ml-collections; budget also grain, portpicker, array-record and zstandard. The
+package itself runs from its folder: `PYTHONPATH=. python benchmarks/train_speed_gpu.py`.
 
 What the program of today does not do can be tried: `--remat none --unrolled 36` compiles the layers
 one by one, `--loss-chunk` changes how many logits a device holds at a time.

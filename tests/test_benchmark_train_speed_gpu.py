@@ -189,9 +189,7 @@ def test_each_measurement_has_its_own_arguments():
 
 
 def test_a_population_needs_little_of_the_package():
-    code = WITHOUT + f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='none')"
-    code += "['proxies'](__import__('argparse').Namespace(model='tiny', proxy_rows=[1], steps=1,"
-    code += " rounds=1))"
+    code = WITHOUT + "import train_speed_gpu as b; b.population(b.MODELS['tiny'], 1, 1, 1, 1)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

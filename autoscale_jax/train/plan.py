@@ -4,7 +4,7 @@ Compiles the training program of a config ahead of time for devices that need no
 allocating it: does it fit, what does it do, how fast can it be at best? Topologies: cpu:8 (so many
 simulated devices), gpu:a100-40gb:8, gpu:h200:1 (cards), v5e:4x4, v5p:4x4x4 (TPUs, with libtpu).
 `--search` compiles other meshes, rematerialisations and microbatches too, and takes the fastest
-that fits.
+that fits. Where the one asked for does not fit, others are compiled until one does: the advice.
 """
 
 from __future__ import annotations
