@@ -91,7 +91,8 @@ def make(name: str, config: GPT2Config) -> nn.Module:
     """The peer of a name: "nanogpt", "nanogpt-bf16" or "huggingface"."""
     if name == "huggingface":
         return HuggingFace(config)
-    return NanoGPT(config, torch.bfloat16 if name == "nanogpt-bf16" else torch.float32)
+    narrow = getattr(torch, config.dtype)  # bfloat16 of all models but the tiny one
+    return NanoGPT(config, narrow if name == "nanogpt-bf16" else torch.float32)
 
 
 def residual(model: nn.Module) -> str:

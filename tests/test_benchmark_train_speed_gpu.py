@@ -22,7 +22,7 @@ import train_speed_gpu  # noqa: E402
 from train_apart import apart  # noqa: E402
 from train_timing import recipe_of  # noqa: E402
 
-from autoscale_jax.models import num_parameters  # noqa: E402
+from autoscale_jax.models import GPT2Config, num_parameters  # noqa: E402
 from autoscale_jax.train.mesh import make_mesh  # noqa: E402
 
 SCRIPT = ROOT / "benchmarks" / "train_speed_gpu.py"
@@ -219,6 +219,23 @@ def test_the_model_is_compiled_as_the_arguments_say(monkeypatch):
     assert train_speed_gpu.measure(chosen)["device"] == "cpu"
     assert seen == [(36, 2**20)]
     assert loss.pieces(16, 1024, 50432) == 1024 and loss.pieces(1, 1024, 1024) == 1
+
+
+@pytest.mark.parametrize("name", train_speed_gpu.PEERS)
+def test_the_peers_residual_streams_are_as_stated(name):
+    """What the second block is given under autocast; after a turn, no gradient takes memory."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    import train_peers
+
+    config = GPT2Config(320, 32, 2, 32, 2, dtype="bfloat16")
+    model, seen = train_peers.make(name, config), set()
+    blocks = model.model.transformer.h if name == "huggingface" else model.blocks
+    blocks[1].register_forward_pre_hook(lambda _, given: seen.add(given[0].dtype))
+    train_peers.theirs(model, config, 4, "cpu", None)(2)
+    assert seen == {torch.bfloat16 if name == "nanogpt-bf16" else torch.float32}
+    assert seen == {getattr(torch, train_peers.residual(model))}
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.mark.slow
