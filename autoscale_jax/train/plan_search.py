@@ -96,8 +96,8 @@ def nearest(
 ) -> tuple[Recipe, Mesh]:
     """Batch, microbatches and mesh that go together, nearest to those asked for: the batch first.
 
-    fsdp and tensor: what was asked for. Parameters are split further where they would take more
-    than half of the chip's memory; nothing is compiled.
+    fsdp and tensor: what was asked for. On a chip parameters are split as is fastest by the bounds,
+    among meshes that need at most `ROOM` of its memory at least; nothing is compiled.
     """
     found = []
     for ways in (n for n in _divisors(len(devices)) if recipe.model.num_heads % n == 0):
@@ -112,11 +112,13 @@ def nearest(
     shards = len(devices) // ways
     micro = max(n for n in _divisors(batch // shards) if n <= recipe.accumulation)
     other = dataclasses.replace(recipe, batch_size=batch, accumulation=micro)
-    for split in (n for n in _divisors(shards) if n >= math.gcd(fsdp, shards)):
-        mesh = make_mesh(devices, split, ways)
-        if chip is None or _least(other, mesh, 1) <= ROOM * chip.memory:
-            break
-    return other, mesh
+    meshes = [make_mesh(devices, n, ways) for n in _divisors(shards)]
+    if chip is None:
+        return other, next(m for m in meshes if m.shape["fsdp"] == math.gcd(fsdp, shards))
+    roomy = [m for m in meshes if _least(other, m, 1) <= ROOM * chip.memory]
+    return other, min(
+        roomy or meshes[-1:], key=lambda mesh: plan_bounds.least_seconds(other, mesh, chip)
+    )
 
 
 def _least(recipe: Recipe, mesh: Mesh, count: int) -> float:
