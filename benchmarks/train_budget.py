@@ -16,7 +16,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from autoscale_jax.data import Corpus
-from autoscale_jax.specs import RunSpec
+from autoscale_jax.data.tokenize import ByteTokenizer
+from autoscale_jax.specs import Domain, RunSpec
 from autoscale_jax.train import hlo
 from autoscale_jax.train.loop import Trainer
 from autoscale_jax.train.plan_cost import product_flops
@@ -30,6 +31,34 @@ PARTS = ("matmul", "attention", "loss", "optimizer", "other", "input wait", "idl
 SCOPES = {"softmax_attention": "attention", "cross_entropy": "loss", "optimizer": "optimizer"}
 LOAD, REPORT = "load batches", "report"  # what the host does, by name: the trainer's and ours
 Spans = np.ndarray  # [n, 2]: begins and ends, in ns
+
+
+class RandomTokens:
+    """A stream of tokens drawn from the whole vocabulary, in memory."""
+
+    def __init__(self, vocabulary: int, length: int, seed: int) -> None:
+        self._tokens = np.random.default_rng(seed).integers(0, vocabulary, length, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        out[:] = self._tokens[start : start + len(out)]
+
+
+def random_corpus(vocabulary: int, length: int = 2**22) -> Corpus:
+    """One domain of random tokens: embedding and loss touch what they do with a real vocabulary."""
+    held_out, tokenizer = 2048, ByteTokenizer()
+    tokenizer.vocab_size = vocabulary
+    return Corpus(
+        domains=(Domain("random", length - 1, held_out - 1, 1, 1),),
+        train_tokens={"random": RandomTokens(vocabulary, length, 0)},
+        eval_tokens={"random": RandomTokens(vocabulary, held_out, 1)},
+        eval_limit=0,
+        tokenizer=tokenizer,
+        fingerprints={"random": ("random", "random")},
+        warnings=(),
+    )
 
 
 def budget(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from train_timing import Run
@@ -30,10 +32,15 @@ class Block(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """Mean loss of a GPT-2 with tied output, as nanoGPT writes it."""
+    """Mean loss of a GPT-2 with tied output, as nanoGPT writes it.
 
-    def __init__(self, config: GPT2Config) -> None:
+    residual: of the stream between blocks. Under autocast it stays the embeddings' float32 unless
+    it is made narrower, as ours is.
+    """
+
+    def __init__(self, config: GPT2Config, residual: torch.dtype = torch.float32) -> None:
         super().__init__()
+        self.residual = residual
         width = config.d_model
         self.wte = nn.Embedding(config.vocab_size, width)
         self.wpe = nn.Embedding(config.seq_len, width)
@@ -43,7 +50,7 @@ class NanoGPT(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        x = self.wte(inputs) + self.wpe.weight
+        x = (self.wte(inputs) + self.wpe.weight).to(self.residual)
         for block in self.blocks:
             x = block(x)
         logits = nn.functional.linear(self.norm(x), self.wte.weight)
@@ -80,22 +87,45 @@ class HuggingFace(nn.Module):
         return self.model(input_ids=inputs, labels=targets).loss
 
 
-def theirs(model: nn.Module, config: GPT2Config, rows: int, device: str, compiled: bool) -> Run:
-    """Steps of AdamW with clipping; products in config.dtype by autocast, weights in float32."""
+def make(name: str, config: GPT2Config) -> nn.Module:
+    """The peer of a name: "nanogpt", "nanogpt-bf16" or "huggingface"."""
+    if name == "huggingface":
+        return HuggingFace(config)
+    narrow = getattr(torch, config.dtype)  # bfloat16 of all models but the tiny one
+    return NanoGPT(config, narrow if name == "nanogpt-bf16" else torch.float32)
+
+
+def residual(model: nn.Module) -> str:
+    """What its stream between blocks is: Hugging Face's, under autocast, is float32."""
+    return str(getattr(model, "residual", torch.float32)).removeprefix("torch.")
+
+
+def versions() -> dict[str, Any]:
+    """Of torch, the CUDA it was built for and its cuDNN (None without)."""
+    cudnn = torch.backends.cudnn.version()
+    return {"torch": torch.__version__, "torch's CUDA": torch.version.cuda, "torch's cuDNN": cudnn}
+
+
+def theirs(model: nn.Module, config: GPT2Config, rows: int, device: str, mode: str | None) -> Run:
+    """Steps of AdamW with clipping; products in config.dtype by autocast, weights in float32.
+
+    mode: of torch.compile; None: eager.
+    """
     model = model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=1e-2, fused=True)
     tokens = torch.randint(config.vocab_size, (rows, config.seq_len), device=device)
-    loss_of = torch.compile(model) if compiled else model
+    loss_of = torch.compile(model, mode=mode) if mode else model
     dtype = getattr(torch, config.dtype)
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
                 loss = loss_of(tokens, tokens)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+        optimizer.zero_grad(set_to_none=True)  # their memory is free while others have their turn
         if device == "cuda":
             torch.cuda.synchronize()
 

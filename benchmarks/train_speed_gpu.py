@@ -1,27 +1,43 @@
 """Training speed on one GPU: GPT-2 Large beside torch, a population, and where a step's time goes.
 
-    pip install -e '.[train,peers,parity]' 'jax[cuda13]'     # of the same CUDA as torch
+    pip install -e '.[train,cuda,peers,parity]'     # jax and torch of CUDA 13 both
     python benchmarks/train_speed_gpu.py [--json FILE] [--parts large population budget]
-        [--rows 16] [--remat dots] [--peers nanogpt huggingface] [--proxy-rows 2 8]
+        [--rows 16] [--remat dots] [--peers nanogpt nanogpt-bf16 huggingface]
+        [--compile-modes default max-autotune] [--proxy-rows 2 8 32]
 
 large: tokens/s and model FLOP utilisation (the model's FLOPs as `models.flops_per_token` counts
-them, over the card's peak in the planner's table) of our training program and of torch.compile with
-flash attention, bf16 autocast and fused AdamW, taking turns in one process. The peers' vocabulary
-is padded to a multiple of 64. population: 8 models of 10M parameters in one program, and one after
-another. budget: seconds of a step by part, from a profile of the loop that studies train with, fed
-by its loader from the embedded corpus; CUDA graphs, which hide operations, are off there.
-Seconds are wall seconds until the device is done. Each part runs in a process of its own.
+them, and with the causal half of attention, over the card's peak in the planner's table) of our
+training program and of torch.compile with flash attention, bf16 autocast and fused AdamW. Ours and
+one peer take turns in one process, then ours and the next. Our residual stream is bf16; the peers'
+is float32, as autocast leaves it, but nanogpt-bf16's. What counts is the ratio to the fastest peer,
+over all compile modes. The peers' vocabulary is padded to a multiple of 64. Ours allocates its
+temporaries anew in each turn, so that the peer finds the memory free.
+population: 8 models of 10M parameters in one program, and one after another. The 8 rows of 256
+tokens are what counts (`DECIDES`); the others show how it depends on them.
+budget: seconds of a step by part, of the model and of a 10M proxy, from a profile of the loop that
+studies train with, fed by its loader with random tokens of the whole vocabulary. CUDA graphs, which
+hide operations, are off there, and the profiler runs: its tokens/s are no speed.
+Seconds are wall seconds until the device is done. Each measurement runs in a process of its own;
+one that fails is reported, the others go on, and the exit code is 1.
+
+Where a call has 10 minutes, one each for: `--parts large --peers NAME`, `--parts population`,
+`--parts budget`. Besides jax, flax, optax, orbax, tokenizers, torch and transformers, large and
+population need ml-collections; budget also grain, portpicker, array-record and zstandard. The
+package itself runs from its folder: `PYTHONPATH=. python benchmarks/train_speed_gpu.py`.
+
+What the program of today does not do can be tried: `--remat none --unrolled 36` compiles the layers
+one by one, `--loss-chunk` changes how many logits a device holds at a time.
 `--model tiny` tries all of it on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
+import copy
 import dataclasses
 import json
-import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,31 +46,29 @@ from typing import Any
 
 import jax
 import numpy as np
-import train_budget
+from train_apart import apart
+from train_cards import FULL, SEEN, chip_of, utilisation, versions
 from train_timing import alternate, ours, recipe_of, times_as_fast
 
-from autoscale_jax.data import prepare
-from autoscale_jax.models import GPT2Config, flops_per_token, num_parameters
+from autoscale_jax.models import GPT2Config, layers, loss, num_parameters
 from autoscale_jax.models.gpt2 import SIZES
 from autoscale_jax.train.mesh import make_mesh
-from autoscale_jax.train.plan_targets import CHIPS, Chip
 
 MODELS = {name: GPT2Config(50257, 1024, **size, dtype="bfloat16") for name, size in SIZES.items()}
 MODELS["tiny"] = GPT2Config(300, 32, 2, 32, 2)
 PROXY = GPT2Config(8192, 256, 6, 320, 5, dtype="bfloat16")
-PROXIES = 8
-PEERS = ("nanogpt", "huggingface")
+PROXIES, DECIDES = 8, 8  # models of a population; rows of a model's step that count
+PEERS = ("nanogpt", "nanogpt-bf16", "huggingface")
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+RATIO = "ours is x as fast"
 
 
-def chip_of(device_kind: str) -> Chip | None:
-    """The planner's card of the name that jax gives a device ("NVIDIA A100-SXM4-80GB")."""
-    words = device_kind.lower().replace("-", " ").split()
-    named = (chip for name, chip in CHIPS.items() if set(name.split("-")) <= set(words))
-    return next(named, None)
+def proxy_of(arguments: argparse.Namespace) -> GPT2Config:
+    return MODELS["tiny"] if arguments.model == "tiny" else PROXY
 
 
 def large(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Ours and the peers: tokens/s, MFU, and how many times as fast ours is."""
+    """Ours and one peer: tokens/s, MFU, and how many times as fast ours is."""
     import torch
     import train_peers
 
@@ -63,12 +77,12 @@ def large(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_float32_matmul_precision("high")
     config = dataclasses.replace(MODELS[arguments.model], remat=arguments.remat)
     padded = dataclasses.replace(config, vocab_size=-(-config.vocab_size // 64) * 64)
-    kinds = dict(zip(PEERS, (train_peers.NanoGPT, train_peers.HuggingFace), strict=True))
-    runs = {"ours": ours(recipe_of(config, arguments.rows))}
-    for name in arguments.peers:
-        runs[name] = train_peers.theirs(
-            kinds[name](padded), padded, arguments.rows, device, compiled=True
-        )
+    (peer,), (mode,) = arguments.peers, arguments.compile_modes
+    model = train_peers.make(peer, padded)
+    runs = {
+        "ours": ours(recipe_of(config, arguments.rows)),
+        peer: train_peers.theirs(model, padded, arguments.rows, device, mode),
+    }
     free = torch.cuda.empty_cache if device == "cuda" else lambda: None
     seconds = alternate(runs, arguments.steps, arguments.rounds, time.perf_counter, free)
     chip = chip_of(jax.devices()[0].device_kind)
@@ -78,13 +92,14 @@ def large(arguments: argparse.Namespace) -> dict[str, Any]:
         rows.append(
             {
                 "training": name,
+                "compile mode": "" if name == "ours" else mode,
                 "tokens/s": rate,
-                "MFU": rate * flops_per_token(config) / chip.flops if chip else None,
-                "ours is x as fast": times_as_fast(seconds["ours"], seconds_R),
+                **utilisation(config, rate, chip),
+                RATIO: times_as_fast(seconds["ours"], seconds_R),
                 "seconds": seconds_R.tolist(),
             }
         )
-    return {"rows": rows, "torch": torch.__version__}
+    return {"rows": rows, **train_peers.versions(), "peer's residual": train_peers.residual(model)}
 
 
 def population(config: GPT2Config, rows: int, count: int, steps: int, rounds: int) -> list[dict]:
@@ -108,96 +123,143 @@ def population(config: GPT2Config, rows: int, count: int, steps: int, rounds: in
 
 
 def proxies(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Populations by how many rows a step takes of each model."""
-    config = MODELS["tiny"] if arguments.model == "tiny" else PROXY
-    found = []
-    for rows in arguments.proxy_rows:
-        timed = population(config, rows, PROXIES, 8 * arguments.steps, arguments.rounds)
-        found += [{"tokens of a step": rows * config.seq_len, **row} for row in timed]
+    """A population whose models take so many rows a step."""
+    config, (rows,) = proxy_of(arguments), arguments.proxy_rows
+    timed = population(config, rows, PROXIES, 8 * arguments.steps, arguments.rounds)
+    counts = "yes" if rows == DECIDES else "no"
+    found = [{"tokens of a step": rows * config.seq_len, "counts": counts, **row} for row in timed]
     return {"rows": found, "models": PROXIES, "parameters": num_parameters(config)}
 
 
 def budget(arguments: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of a step by part, and their shares."""
+    import train_budget
+
+    proxy = arguments.budget_of == "proxy"
     config = dataclasses.replace(MODELS[arguments.model], remat=arguments.remat)
-    recipe, mesh = recipe_of(config, arguments.rows), make_mesh(jax.devices()[:1])
+    recipe = recipe_of(proxy_of(arguments), DECIDES) if proxy else recipe_of(config, arguments.rows)
+    corpus = train_budget.random_corpus(recipe.model.vocab_size)
     with tempfile.TemporaryDirectory() as scratch:
-        settings = {"source": "embedded", "tokenizer": "bytes", "eval_tokens": 1024}
-        corpus = prepare(settings, Path(scratch) / "corpus")
+        mesh = make_mesh(jax.devices()[:1])
         found = train_budget.budget(recipe, corpus, mesh, Path(scratch))
-    found["step"] = sum(found.values())
-    rows = [{"part": part, "ms": 1e3 * s, "share": s / found["step"]} for part, s in found.items()]
-    return {"rows": rows, "tokens/s": recipe.step_tokens / found["step"]}
+    step = sum(found.values())
+    found["input wait + idle"] = found["input wait"] + found["idle"]
+    found["step"] = step
+    return {
+        "rows": [{"part": part, "ms": 1e3 * s, "share": s / step} for part, s in found.items()],
+        "parameters": num_parameters(recipe.model),
+        "tokens of a step": recipe.step_tokens,
+        "tokens/s under the profiler": recipe.step_tokens / step,
+    }
 
 
 PARTS = {"large": large, "population": proxies, "budget": budget}
 ENVIRONMENT = {
-    "large": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # torch needs its share of the memory
+    "large": {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"},  # which gives memory back: torch's share
+    "population": {},
     "budget": {"XLA_FLAGS": "--xla_gpu_enable_command_buffer="},  # no CUDA graphs
 }
 
 
-def run_part(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """In a process of its own: what a part finds, and where."""
-    found = PARTS[part](arguments)
-    return {"device": jax.devices()[0].device_kind, "jax": jax.__version__, **found}
+def measurements(part: str, arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments of each process of a part."""
+    several: dict[str, list[dict[str, Any]]] = {
+        "large": [
+            {"peers": [peer], "compile_modes": [mode]}
+            for peer in arguments.peers
+            for mode in arguments.compile_modes
+        ],
+        "population": [{"proxy_rows": [rows]} for rows in arguments.proxy_rows],
+        "budget": [{"budget_of": model} for model in ("model", "proxy")],
+    }
+    for changed in several[part]:
+        one = copy.copy(arguments)
+        vars(one).update(part=part, changed=changed, **changed)
+        yield one
 
 
-def in_process(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    before = dict(os.environ)
-    for name, value in ENVIRONMENT.get(part, {}).items():
-        os.environ[name] = f"{before.get(name, '')} {value}".strip()
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, spawn) as process:
-        found = process.submit(run_part, part, arguments).result()
-    os.environ.clear()
-    os.environ.update(before)
-    return found
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """In a process of its own: what one measurement finds, and where."""
+    layers.UNROLLED, loss.CHUNK = arguments.unrolled, arguments.loss_chunk
+    found = PARTS[arguments.part](arguments)
+    return {"device": jax.devices()[0].device_kind, **versions(), **found}
 
 
-def table(found: dict[str, Any]) -> Iterator[str]:
-    """Markdown of a part's rows, and one line of what else was found."""
+def report(found: dict[str, Any]) -> Iterator[str]:
+    """Markdown of a measurement's rows, after one line of what else was found."""
     yield ", ".join(f"{name} {_text(name, x)}" for name, x in found.items() if name != "rows")
     yield ""
-    names = [name for name in found["rows"][0] if name != "seconds"]
-    yield f"| {' | '.join(names)} |"
-    yield "|---" * len(names) + "|"
-    for row in found["rows"]:
-        yield f"| {' | '.join(_text(name, row[name]) for name in names)} |"
-    yield ""
+    if "rows" in found:
+        names = [name for name in found["rows"][0] if name != "seconds"]
+        yield f"| {' | '.join(names)} |"
+        yield "|---" * len(names) + "|"
+        for row in found["rows"]:
+            yield f"| {' | '.join(_text(name, row[name]) for name in names)} |"
+        yield ""
+
+
+def fastest_peer(measured: list[dict[str, Any]]) -> Iterator[str]:
+    """Ours beside the fastest of the peers, however they were compiled."""
+    theirs = [row for one in measured for row in one.get("rows", ()) if row.get("compile mode")]
+    if theirs:
+        row = min(theirs, key=lambda row: row[RATIO])
+        yield (
+            f"ours is {row[RATIO]:.3g} x as fast as the fastest peer, {row['training']}, compiled "
+            f"{row['compile mode']}; {len(theirs)} of {len(measured)} measured"
+        )
+        yield ""
 
 
 def _text(name: str, x: Any) -> str:
     if x is None:
         return "?"
-    if name in ("MFU", "share"):
+    if name in (FULL, SEEN, "share"):
         return f"{x:.2%}"
-    if isinstance(x, str):
-        return x
+    if not isinstance(x, int | float) or "cuDNN" in name:
+        return str(x)
     return f"{x:,.0f}" if x >= 1000 else f"{x:.3g}"
 
 
-def main() -> None:
+def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--model", choices=MODELS, default="large")
     parser.add_argument("--rows", type=int, default=16, help="of a step")
     parser.add_argument("--remat", choices=("none", "dots", "full"), default="dots")
-    parser.add_argument("--peers", choices=PEERS, nargs="*", default=PEERS)
+    parser.add_argument("--peers", choices=PEERS, nargs="+", default=PEERS)
     parser.add_argument(
-        "--proxy-rows", type=int, nargs="+", default=[2, 8], help="of a model's step"
+        "--compile-modes", choices=MODES, nargs="+", default=["default", "max-autotune"]
+    )
+    parser.add_argument(
+        "--proxy-rows", type=int, nargs="+", default=[2, DECIDES, 32], help="of a model's step"
     )
     parser.add_argument("--steps", type=int, default=8, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    results = {}
-    for part in arguments.parts:
-        results[part] = in_process(part, arguments)
-        print(f"## {part}", *table(results[part]), sep="\n", flush=True)
-        if arguments.json:  # after each part: the next one may fail
-            settings = {k: v for k, v in vars(arguments).items() if k != "json"}
-            arguments.json.write_text(json.dumps({"settings": settings, **results}, indent=1))
+    parser.add_argument(
+        "--unrolled", type=int, default=layers.UNROLLED, help="most layers outside a loop"
+    )
+    parser.add_argument("--loss-chunk", type=int, default=loss.CHUNK, help="logits at a time")
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    arguments = arguments_of()
+    settings = {k: v for k, v in vars(arguments).items() if k != "json"}
+    results: dict[str, Any] = {"settings": settings}
+    with tempfile.TemporaryDirectory() as compiled:  # ours is the same beside every peer
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
+        for part in arguments.parts:
+            print(f"## {part}", flush=True)
+            measured = results[part] = []
+            for one in measurements(part, arguments):
+                measured.append({**one.changed, **apart(measure, one, ENVIRONMENT[part])})
+                print(*report(measured[-1]), sep="\n", flush=True)
+                if arguments.json:  # after each: the next one may fail
+                    arguments.json.write_text(json.dumps(results, indent=1))
+            print(*fastest_peer(measured), sep="\n", flush=True)
+    if any("failed" in one for part in arguments.parts for one in results[part]):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

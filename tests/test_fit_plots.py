@@ -10,7 +10,10 @@ from autoscale_jax.specs import BadInput, Proposal, RunArrays
 
 WEIGHTS = {"code": 0.7, "wiki": 0.3}
 UNIFORM, KEEP = {"code": 0.5, "wiki": 0.5}, {"code": 0.6, "wiki": 0.4}
-RUNS = [NextRun("code x3", {"code": 3.0}, 2.0, 1.0), NextRun("wiki x3", {"wiki": 3.0}, 0.5, 1.0)]
+RUNS = [
+    NextRun("code x3", {"code": 3.0}, 1.0, 2.0, 1.0),
+    NextRun("wiki x3", {"wiki": 3.0}, 1.0, 0.5, 1.0),
+]
 ARRAYS = RunArrays(
     ("code", "wiki"), ("code", "wiki", "news"), ("a", "b"), np.ones((2, 2)),
     np.array([[1.0, 2, 3], [4, 5, 6]]), np.zeros(2),
@@ -62,7 +65,7 @@ def test_next_runs_are_drawn_best_first(axes):
     plots.draw_next(axes, RUNS)
     assert [bar.get_width() for bar in axes.patches] == [1, 0.25]
     assert axes.yaxis_inverted()
-    plots.draw_next(axes, [NextRun("worthless", {"code": 1.0}, 0.0, 1.0)])
+    plots.draw_next(axes, [NextRun("worthless", {"code": 1.0}, 1.0, 0.0, 1.0)])
     assert axes.patches[-1].get_width() == 0
 
 

@@ -4,7 +4,7 @@ Compiles the training program of a config ahead of time for devices that need no
 allocating it: does it fit, what does it do, how fast can it be at best? Topologies: cpu:8 (so many
 simulated devices), gpu:a100-40gb:8, gpu:h200:1 (cards), v5e:4x4, v5p:4x4x4 (TPUs, with libtpu).
 `--search` compiles other meshes, rematerialisations and microbatches too, and takes the fastest
-that fits.
+that fits. Where the one asked for does not fit, others are compiled until one does: the advice.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
+import jax
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from autoscale_jax import config as configs
 from autoscale_jax.data import embedded, mlm, tokenize
 from autoscale_jax.models import flops_per_token, num_parameters
 from autoscale_jax.specs import BadInput
-from autoscale_jax.train import plan_bounds
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.plan_program import Plan, make_plan
-from autoscale_jax.train.plan_search import alternatives, search
-from autoscale_jax.train.plan_targets import FORMS, find_target
-from autoscale_jax.train.recipe import from_config
+from autoscale_jax.train.plan_search import nearest, remedies, search
+from autoscale_jax.train.plan_targets import FORMS, Target, find_target
+from autoscale_jax.train.recipe import Recipe, from_config
 
 GIB = 2**30
 
@@ -121,21 +122,34 @@ def _speed(plan: Plan, tokens: int, study: tuple[int, int]) -> Iterator[str]:
         )
 
 
-def advice(plan: Plan) -> str:
-    """What to change where a plan does not fit: the fastest alternative that might."""
-    assert plan.target.chip is not None
-    devices = list(plan.mesh.devices.flat)
-    for _, recipe, mesh in alternatives(plan.recipe, devices, plan.target.chip):
-        least = sum(plan_bounds.least_memory(recipe, mesh).values())
-        if least < 0.7 * sum(plan.least.values()):
-            return (
-                f"try --config.model.remat={recipe.model.remat} "
-                f"--config.train.accumulation={recipe.accumulation} "
-                f"--config.mesh.fsdp={mesh.shape['fsdp']} "
-                f"--config.mesh.tensor={mesh.shape['tensor']} "
-                f"(at least {_gib(least)} GiB), or --search"
+def advise(plan: Plan, tokens: int, study: tuple[int, int]) -> Iterator[str]:
+    """What to change where a plan does not fit: each program tried, then the advice."""
+    tried = 0
+    for other in remedies(plan):
+        yield from describe(other, tokens, study)
+        tried += 1
+        if other.verdict == "fits":
+            assert other.target.chip is not None
+            yield (
+                f"advice: {as_flags(other.recipe, other.mesh)} fits, as compiled: needs "
+                f"{_gib(other.needs)} of {_gib(other.target.chip.memory)} GiB; --search looks for "
+                "the fastest"
             )
-    return "no mesh, rematerialisation or microbatch helps: use more devices, or larger ones"
+            return
+    yield (
+        "advice: no mesh, rematerialisation or microbatch helps"
+        + (f" ({tried} compiled, to the one that needs least)" if tried else "")
+        + ": use more devices, or larger ones"
+    )
+
+
+def as_flags(recipe: Recipe, mesh: Mesh) -> str:
+    """What asks for a mesh, rematerialisation and microbatches on the command line."""
+    return (
+        f"--config.model.remat={recipe.model.remat} "
+        f"--config.train.accumulation={recipe.accumulation} "
+        f"--config.mesh.fsdp={mesh.shape['fsdp']} --config.mesh.tensor={mesh.shape['tensor']}"
+    )
 
 
 def _gib(n: float) -> str:
@@ -170,11 +184,9 @@ def main(argv: Sequence[str]) -> None:
         f"vocabulary {model.vocab_size:,} in {model.padded_vocab_size:,} rows",
         flush=True,
     )
-    plan = make_plan(
-        recipe, make_mesh(own, **c.mesh.to_dict()), target, max(1, c.execute.population)
-    )
+    plan = plan_of(c, recipe, own, target)
     plans = []
-    others = search(recipe, own, target) if values.search and chip else ()
+    others = search(recipe, own, target, plan.count) if values.search and chip else ()
     for one in itertools.chain([plan], others):
         print(*describe(one, int(values.tokens), study), sep="\n", flush=True)
         plans.append(one)
@@ -183,7 +195,21 @@ def main(argv: Sequence[str]) -> None:
         best = min(fitting, key=lambda one: one.seconds)
         print("fastest that fits:", next(describe(best, 0, study)))
     elif plan.verdict not in ("", "fits"):
-        print("advice:", advice(plan))
+        for line in advise(plan, int(values.tokens), study):
+            print(line, flush=True)
+
+
+def plan_of(c: ConfigDict, recipe: Recipe, devices: Sequence[jax.Device], target: Target) -> Plan:
+    """The plan of a config's own mesh. Raises `BadInput` that names the nearest that divides."""
+    try:
+        mesh = make_mesh(devices, **c.mesh.to_dict())
+        return make_plan(recipe, mesh, target, max(1, c.execute.population))
+    except BadInput as error:
+        other, mesh = nearest(recipe, devices, target.chip, **c.mesh.to_dict())
+        raise BadInput(
+            f"{error}; what divides is --config.train.batch_size={other.batch_size} "
+            f"{as_flags(other, mesh)}"
+        ) from error
 
 
 def run() -> None:

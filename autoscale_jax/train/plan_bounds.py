@@ -5,6 +5,8 @@ Bounds rule alternatives out and rank the others; the compiled program decides.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +35,7 @@ def least_memory(recipe: Recipe, mesh: Mesh, count: int = 1) -> dict[str, float]
     implementation keeps them.
     """
     model = recipe.model
-    parameters = float(count * _bytes_of_parameters(model, mesh))
+    parameters = float(count * _own_bytes(recipe, mesh))
     rows = recipe.batch_size // recipe.accumulation // meshes.row_shards(mesh)
     whole, split = SAVED[model.remat]
     width = model.d_model * (whole + split / mesh.shape["tensor"])
@@ -62,7 +64,7 @@ def least_seconds(recipe: Recipe, mesh: Mesh, chip: Chip) -> float:
 def state_traffic(recipe: Recipe, mesh: Mesh) -> float:
     """Bytes of a device's memory that a step moves for its optimiser: gradients are read,
     parameters and moments read and written; those of each further microbatch are added up."""
-    own = _bytes_of_parameters(recipe.model, mesh)
+    own = _own_bytes(recipe, mesh)
     return own * (7.0 + 3.0 * (recipe.accumulation - 1))
 
 
@@ -72,7 +74,7 @@ def least_flops(recipe: Recipe) -> float:
     model = recipe.model
     square = 4.0 * model.num_layers * model.seq_len * model.d_model  # of a forward pass
     seen = square * (0.5 if isinstance(model, models.GPT2Config) else 1.0)
-    dense = models.flops_per_token(model) - 3 * square
+    dense = _flops_per_token(_plain(recipe)) - 3 * square
     again = 0.0
     if model.remat == "full":  # all of the blocks' forward pass but the MLP's last product
         head = 6.0 * model.vocab_size * model.d_model
@@ -83,14 +85,29 @@ def least_flops(recipe: Recipe) -> float:
 def least_exchange(recipe: Recipe, mesh: Mesh) -> float:
     """Bytes a device takes in, in 16 bits: split parameters are gathered for both passes of each
     microbatch and their gradients summed; whole ones' gradients are summed once a step."""
-    own = _bytes_of_parameters(recipe.model, mesh) / 2
+    own = _own_bytes(recipe, mesh) / 2
     fsdp, data = mesh.shape["fsdp"], mesh.shape["data"]
     gathered = 3.0 * recipe.accumulation * own * (fsdp - 1)
     return gathered + 2.0 * own * (data - 1) / data
 
 
-def _bytes_of_parameters(model: models.ModelConfig, mesh: Mesh) -> int:
+def _own_bytes(recipe: Recipe, mesh: Mesh) -> int:
     """What one device holds of one model's parameters."""
+    return _bytes_of_parameters(_plain(recipe), mesh)
+
+
+def _plain(recipe: Recipe) -> models.ModelConfig:
+    """The model, whatever is recomputed: a search asks for the same numbers hundreds of times."""
+    return dataclasses.replace(recipe.model, remat="none")
+
+
+@functools.cache
+def _flops_per_token(model: models.ModelConfig) -> float:
+    return models.flops_per_token(model)
+
+
+@functools.cache
+def _bytes_of_parameters(model: models.ModelConfig, mesh: Mesh) -> int:
     abstract = jax.eval_shape(lambda: models.init(model, jax.random.key(0)))
 
     def one(leaf: jax.ShapeDtypeStruct, sharding: Any) -> int:

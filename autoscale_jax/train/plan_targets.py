@@ -40,6 +40,14 @@ CHIPS = {
     "h100": Chip("H100", 989e12, 80e9, 3350e9, 450e9, _GPU.format("H100")),
     "h200": Chip("H200", 989e12, 141e9, 4800e9, 450e9, _GPU.format("H200")),
 }
+# What libtpu is told where there is no TPU: not to ask what it is, nor to keep it from others; and
+# kind and host, which describe nothing that is compiled for but are warned about when missing.
+NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 FORMS = "cpu:N, gpu:CARD:N or a TPU topology such as v5e:4x4 or v5p:4x4x4"
 
 
@@ -87,8 +95,8 @@ def _simulated(count: int) -> list[jax.Device]:
 def _tpu_devices(topology: str) -> Sequence[jax.Device]:
     from jax.experimental import topologies
 
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask what it is
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # none to keep from others either
+    for name, value in NO_TPU.items():
+        os.environ.setdefault(name, value)
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     except Exception as error:  # whatever libtpu does not like: mostly that it is not there
