@@ -23,7 +23,7 @@ from autoscale_jax.train.branches import Group, chains, trunk_key, units
 from autoscale_jax.train.checkpoint import TRUNKS, sweep, unfinished
 from autoscale_jax.train.loop import Progress, Trainer
 from autoscale_jax.train.mesh import make_mesh
-from autoscale_jax.train.population import choose
+from autoscale_jax.train.population import choose, largest
 from autoscale_jax.train.recipe import Recipe
 
 OnProgress = Callable[[RunSpec, Progress], None]
@@ -44,10 +44,11 @@ class TrainHere:
     """Trains runs on the devices that this process sees: those of all processes that train as one.
 
     The devices are split into `slots`; each has a mesh (data, fsdp, tensor) and a group of runs at
-    a time. `population` runs make a group: one program trains them together. 0 measures how many
-    are fastest. Groups that a process which was killed had begun are continued as they were. Under
-    "wsd" a slot trains a unit of groups one after another, each branching off the one before; under
-    "constant" a run also continues what an earlier call trained (`release` forgets that).
+    a time. `population` runs make a group, fewer where memory does not hold as many: one program
+    trains them together. 0 measures how many are fastest. Groups that a process which was killed
+    had begun are continued as they were. Under "wsd" a slot trains a unit of groups one after
+    another, each branching off the one before; under "constant" a run also continues what an
+    earlier call trained (`release` forgets that).
     `recipes` holds that of each model size; no group mixes sizes.
     """
 
@@ -150,9 +151,12 @@ class TrainHere:
     def _most(self, size: str, specs: Sequence[RunSpec], count: int) -> int:
         """Runs a group, for so many chains of runs: no more than leave every slot one."""
         most = max(1, count // self.slots)
-        if self.population == 0 and most > 1 and jax.process_count() == 1:
-            return choose(self.recipes[size], self._trainers[0][size].mesh, specs, most)
-        return max(1, min(self.population, most))
+        recipe, mesh = self.recipes[size], self._trainers[0][size].mesh
+        if jax.process_count() > 1:  # which would all have to compile and measure together
+            return max(1, min(self.population, most))
+        if self.population == 0:
+            return choose(recipe, mesh, specs, most) if most > 1 else 1
+        return largest(recipe, mesh, min(self.population, most))
 
     def _train(self, units: Sequence[Sequence[Group]]) -> Iterator[Run]:
         todo: queue.SimpleQueue[Sequence[Group]] = queue.SimpleQueue()
