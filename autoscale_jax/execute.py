@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from autoscale_jax.data import Corpus
 from autoscale_jax.runs import RunTable
@@ -21,10 +22,11 @@ from autoscale_jax.specs import BadInput, Run, RunSpec, run_key
 from autoscale_jax.train import processes
 from autoscale_jax.train.branches import Group, chains, trunk_key, units
 from autoscale_jax.train.checkpoint import TRUNKS, sweep, unfinished
-from autoscale_jax.train.loop import Progress, Trainer
+from autoscale_jax.train.loop import Progress, Trainer, check_batch
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.population import choose, largest
 from autoscale_jax.train.recipe import Recipe
+from autoscale_jax.train.sharding import check_mesh
 
 OnProgress = Callable[[RunSpec, Progress], None]
 
@@ -63,31 +65,15 @@ class TrainHere:
     population: int = 1
 
     def __post_init__(self) -> None:
-        devices = jax.devices()
-        if jax.process_count() > 1 and self.slots > 1:
-            raise BadInput(
-                f"config.execute.slots = {self.slots}: use 1, all {jax.process_count()} processes "
-                "train each run together"
-            )
-        if len(devices) % self.slots:
-            raise BadInput(
-                f"config.execute.slots = {self.slots}: must divide the {len(devices)} devices here"
-            )
+        slots = slot_meshes(self.slots, self.fsdp, self.tensor)
         if processes.leads():
             sweep(self.folder)
-        per_slot = len(devices) // self.slots
         self._trainers = [
             {
-                size: Trainer(
-                    recipe,
-                    self.corpus,
-                    make_mesh(devices[i * per_slot : (i + 1) * per_slot], self.fsdp, self.tensor),
-                    self.folder,
-                    self.checkpoint_seconds,
-                )
+                size: Trainer(recipe, self.corpus, mesh, self.folder, self.checkpoint_seconds)
                 for size, recipe in self.recipes.items()
             }
-            for i in range(self.slots)
+            for mesh in slots
         ]
 
     def __call__(self, specs: Sequence[RunSpec]) -> Iterator[Run]:
@@ -202,6 +188,35 @@ class TrainHere:
             except BaseException as error:  # handed to the caller's thread, which raises it
                 done.put(error)
                 return
+
+
+def slot_meshes(slots: int, fsdp: int, tensor: int) -> list[Mesh]:
+    """The mesh of each slot: an equal share of the devices that this process sees.
+
+    Raises `BadInput` when they cannot be shared like this.
+    """
+    devices = jax.devices()
+    if jax.process_count() > 1 and slots > 1:
+        raise BadInput(
+            f"config.execute.slots = {slots}: use 1, all {jax.process_count()} processes train "
+            "each run together"
+        )
+    if len(devices) % slots:
+        raise BadInput(
+            f"config.execute.slots = {slots}: must divide the {len(devices)} devices here"
+        )
+    per_slot = len(devices) // slots
+    return [
+        make_mesh(devices[i * per_slot : (i + 1) * per_slot], fsdp, tensor) for i in range(slots)
+    ]
+
+
+def check_devices(recipes: Iterable[Recipe], slots: int, fsdp: int, tensor: int) -> None:
+    """Raises `BadInput` for what `TrainHere` would refuse, which takes a corpus."""
+    mesh = slot_meshes(slots, fsdp, tensor)[0]
+    for recipe in recipes:
+        check_mesh(recipe.model, mesh)
+        check_batch(recipe, mesh)
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:

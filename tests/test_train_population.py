@@ -155,7 +155,7 @@ def test_a_size_that_fails_for_want_of_memory_leaves_the_one_before(recipe, monk
         monkeypatch.setattr(population, "tokens_per_second", holds(most))
         assert population.choose(recipe, mesh, specs, 20) == most
     monkeypatch.setattr(population, "tokens_per_second", holds(0))
-    with pytest.raises(OSError, match="out of memory .* train fewer runs at once"):
+    with pytest.raises(OSError, match=r"out of memory .* train fewer runs at once"):
         population.choose(recipe, mesh, specs, 20)
 
 

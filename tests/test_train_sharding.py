@@ -72,8 +72,18 @@ def test_what_a_mesh_axis_does_not_divide_stays_whole():
     [
         (3, 1, {}, r"config.mesh.fsdp = 3, .*must divide the 2 devices"),
         (1, 2, {"num_heads": 1}, r"config.mesh.tensor = 2: must divide config.model.num_heads = 1"),
-        (2, 1, {"batch_size": 3}, r"config.train.batch_size = 3: must be a multiple of 1 x 2"),
-        (1, 1, {"accumulation": 4}, r"config.train.batch_size = 4: must be a multiple of 4 x 2"),
+        (
+            2,
+            1,
+            {"batch_size": 3},
+            r"train.batch_size = 3: must be a multiple of 1 x 2.*; use 2 or 4",
+        ),
+        (
+            1,
+            1,
+            {"accumulation": 4},
+            r"train.batch_size = 4: must be a multiple of 4 x 2.*; use 8",
+        ),
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(

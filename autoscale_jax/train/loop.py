@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from autoscale_jax.config.refusal import multiples_near
 from autoscale_jax.data import Corpus, eval_batches
 from autoscale_jax.models import flops_per_token
 from autoscale_jax.specs import BadInput, CurvePoint, Run, RunSpec
@@ -280,9 +281,10 @@ class Trainer:
 
 def check_batch(recipe: Recipe, mesh: Mesh) -> None:
     """Raises `BadInput` when microbatches do not divide among the devices."""
-    shards, micro = meshes.row_shards(mesh), recipe.accumulation
-    if recipe.batch_size % (micro * shards):
+    rows, shards, micro = recipe.batch_size, meshes.row_shards(mesh), recipe.accumulation
+    if rows % (micro * shards):
         raise BadInput(
-            f"config.train.batch_size = {recipe.batch_size}: must be a multiple of {micro} x "
-            f"{shards}, microbatches (config.train.accumulation) times devices that share the rows"
+            f"config.train.batch_size = {rows}: must be a multiple of {micro} x {shards}, "
+            "microbatches (config.train.accumulation) times devices that share the rows; "
+            f"{multiples_near(rows, micro * shards)}"
         )
