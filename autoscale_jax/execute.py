@@ -22,11 +22,11 @@ from autoscale_jax.specs import BadInput, Run, RunSpec, run_key
 from autoscale_jax.train import processes
 from autoscale_jax.train.branches import Group, chains, trunk_key, units
 from autoscale_jax.train.checkpoint import TRUNKS, sweep, unfinished
-from autoscale_jax.train.loop import Progress, Trainer, check_batch
+from autoscale_jax.train.loop import Progress, Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.population import choose, largest
 from autoscale_jax.train.recipe import Recipe
-from autoscale_jax.train.sharding import check_mesh
+from autoscale_jax.train.sharding import check_batch, check_mesh
 
 OnProgress = Callable[[RunSpec, Progress], None]
 
@@ -51,7 +51,8 @@ class TrainHere:
     had begun are continued as they were. Under "wsd" a slot trains a unit of groups one after
     another, each branching off the one before; under "constant" a run also continues what an
     earlier call trained (`release` forgets that).
-    `recipes` holds that of each model size; no group mixes sizes.
+    `recipes` holds that of each model size; no group mixes sizes. `models` is the folder in which
+    trained models are kept, None for none.
     """
 
     recipes: Mapping[str, Recipe]
@@ -63,14 +64,16 @@ class TrainHere:
     fsdp: int = 1
     tensor: int = 1
     population: int = 1
+    models: Path | None = None
 
     def __post_init__(self) -> None:
         slots = slot_meshes(self.slots, self.fsdp, self.tensor)
+        seconds = self.checkpoint_seconds
         if processes.leads():
             sweep(self.folder)
         self._trainers = [
             {
-                size: Trainer(recipe, self.corpus, mesh, self.folder, self.checkpoint_seconds)
+                size: Trainer(recipe, self.corpus, mesh, self.folder, seconds, self.models)
                 for size, recipe in self.recipes.items()
             }
             for mesh in slots

@@ -82,6 +82,7 @@ def make_execute(
         on_progress,
         **config.mesh.to_dict(),
         population=config.execute.population,
+        models=folder / "models" if config.execute.keep_models else None,
     )
 
 

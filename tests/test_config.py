@@ -43,6 +43,7 @@ def test_the_defaults_are_valid():
         ("model.attention", "cudnn", "needs model.dtype = 'bfloat16', not 'float32'"),
         ("model.seq_len", -4, "above 0"),
         ("execute.slots", 0, "above 0"),
+        ("execute.keep_models", None, "use one of False, True"),
     ],
 )
 def test_bad_fields(field, value, message):

@@ -36,7 +36,7 @@ def validate(c: ConfigDict) -> None:
     else:
         _check_budgets(c)
     _check_model(c)
-    _check_mesh(c)
+    _check_execution(c)
     _check_schedule(c)
 
 
@@ -63,8 +63,10 @@ def _check_schedule(c: ConfigDict) -> None:
         refuse("train.warmup_steps", c.train.warmup_steps, f"{run} {end}; lower it")
 
 
-def _check_mesh(c: ConfigDict) -> None:
+def _check_execution(c: ConfigDict) -> None:
     """What holds on any number of devices; `execute.check_devices` knows how many there are."""
+    if c.execute.keep_models not in (False, True):
+        refuse("execute.keep_models", c.execute.keep_models, "use one of False, True")
     heads, tensor, fsdp = c.model.num_heads, c.mesh.tensor, c.mesh.fsdp
     if heads % tensor:
         refuse("mesh.tensor", tensor, f"must divide config.model.num_heads = {heads}")

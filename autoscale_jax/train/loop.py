@@ -13,18 +13,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from autoscale_jax.config.refusal import multiples_near
 from autoscale_jax.data import Corpus, eval_batches
 from autoscale_jax.models import flops_per_token
-from autoscale_jax.specs import BadInput, CurvePoint, Run, RunSpec
+from autoscale_jax.specs import CurvePoint, Run, RunSpec
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train import processes
 from autoscale_jax.train.checkpoint import TRUNKS, RunCheckpoint
 from autoscale_jax.train.evaluate import Evaluate, eval_rows
 from autoscale_jax.train.group import Member, longest, next_branch, note_divergence, record, stack
+from autoscale_jax.train.keep import keep_models
 from autoscale_jax.train.memory import told_what_to_do
 from autoscale_jax.train.recipe import Recipe
-from autoscale_jax.train.sharding import check_mesh
+from autoscale_jax.train.sharding import check_batch, check_mesh
 from autoscale_jax.train.step import (
     Batch,
     TrainState,
@@ -61,16 +61,23 @@ class Trainer:
     """Trains groups of runs of one recipe on one mesh. Not for use by several threads.
 
     The K runs of a group go through one program, each with its own data, length and seed; what
-    they give does not depend on the group but for rounding. One alone is the common case.
+    they give does not depend on the group but for rounding. One alone is the common case. `folder`
+    is for checkpoints, `models` for what `keep_models` writes, None for nothing.
     """
 
     def __init__(
-        self, recipe: Recipe, corpus: Corpus, mesh: Mesh, folder: Path, checkpoint_seconds: float
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        mesh: Mesh,
+        folder: Path,
+        checkpoint_seconds: float,
+        models: Path | None = None,
     ) -> None:
         check_mesh(recipe.model, mesh)
         check_batch(recipe, mesh)
         self.recipe, self.corpus, self.mesh = recipe, corpus, mesh
-        self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
+        self._folder, self._checkpoint_seconds, self._models = folder, checkpoint_seconds, models
         rows = eval_rows(recipe.model, mesh)
         self._eval_steps = max(1, round(recipe.eval_every_tokens / recipe.step_tokens))
         documents = recipe.model.document_attention
@@ -102,6 +109,9 @@ class Trainer:
                 position = self._advance_to_end(group, longer, checkpoint, on_progress)
                 if not then:
                     self._keep(group, position)
+                if self._models is not None:
+                    params = position.state.params
+                    keep_models(self._models, group, self.recipe.model, params, self.corpus)
         except BaseException:
             checkpoint.close(delete=False)
             raise
@@ -277,14 +287,3 @@ class Trainer:
             on_progress(
                 member.spec, Progress(tokens, float(loss_nxK[:n, k].mean()), rate, took, loss)
             )
-
-
-def check_batch(recipe: Recipe, mesh: Mesh) -> None:
-    """Raises `BadInput` when microbatches do not divide among the devices."""
-    rows, shards, micro = recipe.batch_size, meshes.row_shards(mesh), recipe.accumulation
-    if rows % (micro * shards):
-        raise BadInput(
-            f"config.train.batch_size = {rows}: must be a multiple of {micro} x {shards}, "
-            "microbatches (config.train.accumulation) times devices that share the rows; "
-            f"{multiples_near(rows, micro * shards)}"
-        )
