@@ -7,7 +7,7 @@ import sys
 import jax
 import numpy as np
 
-from autoscale_jax.models import BertConfig, GPT2Config, layers, loss
+from autoscale_jax.models import BertConfig, GPT2Config, loss
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.recipe import Recipe
 from autoscale_jax.train.step import make_init, make_train_chunk
@@ -68,7 +68,7 @@ def curve(devices, fsdp=1, tensor=1, accumulation=1, count=1):
 def on_meshes(name, shapes):
     """The curve of one device, then of each mesh (fsdp, tensor) of all eight."""
     global RECIPE
-    layers.UNROLLED, loss.CHUNK = 0, 2 * 2 * VOCAB
+    loss.CHUNK = 2 * 2 * VOCAB
     RECIPE = dataclasses.replace(RECIPE, model=MODELS[name])
     return {"one": curve(1), "meshes": [(*shape, curve(8, *shape)) for shape in shapes]}
 

@@ -1,6 +1,5 @@
 """The planner: programs compiled without their devices, and what it reads from their text."""
 
-import importlib.util
 import json
 import math
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from extras import needs
 
 from autoscale_jax.config import default_config
 from autoscale_jax.methods import DDO
@@ -261,7 +261,7 @@ LARGE = ("--config=configs/gpt2_ddo.py", "--config.mesh.fsdp=16", "--config.trai
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
+@needs("libtpu", "tpu")
 def test_gpt2_large_fits_sixteen_v5e_chips():
     """The TPU's own compiler, splash attention included; about two minutes of a core."""
     done = python(

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from extras import need
 
 from autoscale_jax import models
 from autoscale_jax.data import prepare
@@ -85,8 +86,8 @@ def test_a_diverged_run_has_no_model(recipe, corpus, tmp_path):
 @pytest.mark.slow
 def test_a_kept_model_opens_in_transformers(recipe, data_settings, tmp_path):
     """With its tokeniser, and the same logits."""
-    transformers = pytest.importorskip("transformers", reason="the extra 'parity' is not installed")
-    torch = pytest.importorskip("torch", reason="the extra 'parity' is not installed")
+    transformers = need("transformers", "parity")
+    torch = need("torch", "parity")
     corpus = prepare(data_settings | {"tokenizer": "bpe", "vocab_size": 300}, tmp_path / "corpus")
     model = dataclasses.replace(recipe.model, vocab_size=corpus.vocab_size)
     recipe = dataclasses.replace(recipe, model=model)
