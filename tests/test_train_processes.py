@@ -102,6 +102,7 @@ def test_two_processes_continue_the_checkpoint_of_one(recipe, corpus, tmp_path, 
         one.train([SPEC], interrupt)
     both = in_two_processes(tmp_path / "passed")
     assert both["first"] == seen[-1] == 3072, "they began again from the start"
+    assert both["rows"] == recipe.batch_size // 2, "each reads its half of a batch"
     for point, same in zip(both["curve"], alone, strict=True):
         assert point == pytest.approx(same, abs=TOLERANCE)
 

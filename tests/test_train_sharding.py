@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train.loop import Trainer
-from autoscale_jax.train.mesh import make_mesh
+from autoscale_jax.train.mesh import block_of, make_mesh
 from autoscale_jax.train.sharding import partition
 
 # Losses near 4 have a float32 spacing of 2.4e-7; other orders of summation move each by some of
@@ -76,6 +76,21 @@ def test_every_mesh_gives_the_curve_of_one_device():
 @pytest.mark.slow
 def test_meshes_give_bert_the_curve_of_one_device():
     same_on_every_mesh("bert on few meshes", 3)
+
+
+@pytest.mark.parametrize(
+    ("processes", "blocks"),
+    [
+        ([[0], [0], [1], [1]], [(0, 2), (1, 2)]),  # two devices each
+        ([[0, 1], [0, 1]], [(0, 1), (0, 1)]),  # only "tensor" passes between them: all rows
+        ([[0, 0], [0, 1], [2, 2], [2, 3]], [(0, 2), (1, 4), (1, 2), (3, 4)]),
+        ([[0], [1], [0], [1]], [(0, 1), (0, 1)]),  # every other row: no block
+        ([[0], [1], [1], [0]], [(0, 1), (0, 1)]),
+    ],
+)
+def test_a_process_knows_its_block_of_rows(processes, blocks):
+    found = [block_of(np.array(processes), process) for process in range(len(blocks))]
+    assert found == blocks
 
 
 def test_what_a_mesh_axis_does_not_divide_stays_whole():

@@ -78,6 +78,8 @@ class Trainer:
         check_batch(recipe, mesh)
         self.recipe, self.corpus, self.mesh = recipe, corpus, mesh
         self._folder, self._checkpoint_seconds, self._models = folder, checkpoint_seconds, models
+        # several processes each read their rows alone; those of microbatches are no one block
+        self._block = meshes.row_block(mesh) if recipe.accumulation == 1 else (0, 1)
         rows = eval_rows(recipe.model, mesh)
         self._eval_steps = max(1, round(recipe.eval_every_tokens / recipe.step_tokens))
         documents = recipe.model.document_attention
@@ -125,7 +127,9 @@ class Trainer:
         ]
 
     def _members(self, specs: Sequence[RunSpec]) -> list[Member]:
-        return [Member(spec, self.recipe, self.corpus, self._eval_steps) for spec in specs]
+        return [
+            Member(spec, self.recipe, self.corpus, self._eval_steps, self._block) for spec in specs
+        ]
 
     def _run(self, member: Member, curve_CxE: np.ndarray, own_tokens: int, seconds: float) -> Run:
         curve = tuple(
@@ -263,7 +267,7 @@ class Trainer:
         on_grid = (step // self._eval_steps + 1) * self._eval_steps
         stop = min(step + most, on_grid, next_branch(group, step), longest(group))
         whole = stack(group, self.recipe, most, step, stop)
-        return stop, meshes.put(whole, meshes.rows(self.mesh, 3))
+        return stop, meshes.put_rows(whole, self.mesh, 3, self._block[1])
 
     def _report(
         self,
