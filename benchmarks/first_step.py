@@ -27,8 +27,8 @@ PARTS = ("imports", "corpus", "compilation", "other", "total", "CPU")
 def first_step(config: str, workdir: Path, began: float) -> dict[str, float]:
     """In this process: the study up to its first report of progress, which no return survives.
 
-    "compilation" is that of the training and initialisation programs, tracing included; "other" is
-    JAX's start, the ledger, the measurement of how many runs a program, and the step.
+    "compilation" is that of the training program, tracing included; "other" is JAX's start, the
+    ledger, initialisation, the measurement of how many runs a program, and the step.
     """
     sys.argv = ["launch", f"--config={config}", f"--workdir={workdir}"]
     from autoscale_jax import launch, pipeline
