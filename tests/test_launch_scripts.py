@@ -263,6 +263,7 @@ def test_two_pods_train_a_study(tmp_path, tiny_file):
         "JAX_PLATFORMS": "cpu",
     }
     rest = ["--config.execute.slots=1", "--config.verify.seeds=0"]
+    rest += ["--config.study.budgets=(2000,4000)", "--config.study.target_tokens=6000"]
     pods = [
         subprocess.Popen(
             [*command, *rest],
