@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from autoscale_jax.data import Corpus
 from autoscale_jax.runs import RunTable
@@ -23,8 +24,9 @@ from autoscale_jax.train.branches import Group, chains, trunk_key, units
 from autoscale_jax.train.checkpoint import TRUNKS, sweep, unfinished
 from autoscale_jax.train.loop import Progress, Trainer
 from autoscale_jax.train.mesh import make_mesh
-from autoscale_jax.train.population import choose
+from autoscale_jax.train.population import choose, largest
 from autoscale_jax.train.recipe import Recipe
+from autoscale_jax.train.sharding import check_batch, check_mesh
 
 OnProgress = Callable[[RunSpec, Progress], None]
 
@@ -44,11 +46,13 @@ class TrainHere:
     """Trains runs on the devices that this process sees: those of all processes that train as one.
 
     The devices are split into `slots`; each has a mesh (data, fsdp, tensor) and a group of runs at
-    a time. `population` runs make a group: one program trains them together. 0 measures how many
-    are fastest. Groups that a process which was killed had begun are continued as they were. Under
-    "wsd" a slot trains a unit of groups one after another, each branching off the one before; under
-    "constant" a run also continues what an earlier call trained (`release` forgets that).
-    `recipes` holds that of each model size; no group mixes sizes.
+    a time. `population` runs make a group, fewer where memory does not hold as many: one program
+    trains them together. 0 measures how many are fastest. Groups that a process which was killed
+    had begun are continued as they were. Under "wsd" a slot trains a unit of groups one after
+    another, each branching off the one before; under "constant" a run also continues what an
+    earlier call trained (`release` forgets that).
+    `recipes` holds that of each model size; no group mixes sizes. `models` is the folder in which
+    trained models are kept, None for none.
     """
 
     recipes: Mapping[str, Recipe]
@@ -60,33 +64,19 @@ class TrainHere:
     fsdp: int = 1
     tensor: int = 1
     population: int = 1
+    models: Path | None = None
 
     def __post_init__(self) -> None:
-        devices = jax.devices()
-        if jax.process_count() > 1 and self.slots > 1:
-            raise BadInput(
-                f"config.execute.slots = {self.slots}: use 1, all {jax.process_count()} processes "
-                "train each run together"
-            )
-        if len(devices) % self.slots:
-            raise BadInput(
-                f"config.execute.slots = {self.slots}: must divide the {len(devices)} devices here"
-            )
+        slots = slot_meshes(self.slots, self.fsdp, self.tensor)
+        seconds = self.checkpoint_seconds
         if processes.leads():
             sweep(self.folder)
-        per_slot = len(devices) // self.slots
         self._trainers = [
             {
-                size: Trainer(
-                    recipe,
-                    self.corpus,
-                    make_mesh(devices[i * per_slot : (i + 1) * per_slot], self.fsdp, self.tensor),
-                    self.folder,
-                    self.checkpoint_seconds,
-                )
+                size: Trainer(recipe, self.corpus, mesh, self.folder, seconds, self.models)
                 for size, recipe in self.recipes.items()
             }
-            for i in range(self.slots)
+            for mesh in slots
         ]
 
     def __call__(self, specs: Sequence[RunSpec]) -> Iterator[Run]:
@@ -150,9 +140,12 @@ class TrainHere:
     def _most(self, size: str, specs: Sequence[RunSpec], count: int) -> int:
         """Runs a group, for so many chains of runs: no more than leave every slot one."""
         most = max(1, count // self.slots)
-        if self.population == 0 and most > 1 and jax.process_count() == 1:
-            return choose(self.recipes[size], self._trainers[0][size].mesh, specs, most)
-        return max(1, min(self.population, most))
+        recipe, mesh = self.recipes[size], self._trainers[0][size].mesh
+        if jax.process_count() > 1:  # which would all have to compile and measure together
+            return max(1, min(self.population, most))
+        if self.population == 0:
+            return choose(recipe, mesh, specs, most) if most > 1 else 1
+        return largest(recipe, mesh, min(self.population, most))
 
     def _train(self, units: Sequence[Sequence[Group]]) -> Iterator[Run]:
         todo: queue.SimpleQueue[Sequence[Group]] = queue.SimpleQueue()
@@ -198,6 +191,35 @@ class TrainHere:
             except BaseException as error:  # handed to the caller's thread, which raises it
                 done.put(error)
                 return
+
+
+def slot_meshes(slots: int, fsdp: int, tensor: int) -> list[Mesh]:
+    """The mesh of each slot: an equal share of the devices that this process sees.
+
+    Raises `BadInput` when they cannot be shared like this.
+    """
+    devices = jax.devices()
+    if jax.process_count() > 1 and slots > 1:
+        raise BadInput(
+            f"config.execute.slots = {slots}: use 1, all {jax.process_count()} processes train "
+            "each run together"
+        )
+    if len(devices) % slots:
+        raise BadInput(
+            f"config.execute.slots = {slots}: must divide the {len(devices)} devices here"
+        )
+    per_slot = len(devices) // slots
+    return [
+        make_mesh(devices[i * per_slot : (i + 1) * per_slot], fsdp, tensor) for i in range(slots)
+    ]
+
+
+def check_devices(recipes: Iterable[Recipe], slots: int, fsdp: int, tensor: int) -> None:
+    """Raises `BadInput` for what `TrainHere` would refuse, which takes a corpus."""
+    mesh = slot_meshes(slots, fsdp, tensor)[0]
+    for recipe in recipes:
+        check_mesh(recipe.model, mesh)
+        check_batch(recipe, mesh)
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:

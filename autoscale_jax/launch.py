@@ -54,6 +54,8 @@ def set_up_jax(config: ConfigDict) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "autoscale_jax" / "xla"))
+    # small models' programs compile within the second below which JAX would not keep them
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     # without an accelerator, each slot gets as many simulated devices as its mesh needs
     devices = int(config.execute.slots * config.mesh.fsdp * config.mesh.tensor)
     jax.config.update("jax_num_cpu_devices", max(1, devices // (_NUM_PROCESSES.value or 1)))

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from autoscale_jax import config as configs
 from autoscale_jax import report, summary, workdir
 from autoscale_jax.data import Corpus, prepare
-from autoscale_jax.execute import Execute, OnProgress, TrainHere
+from autoscale_jax.execute import Execute, OnProgress, TrainHere, check_devices
 from autoscale_jax.progress import StudyProgress
 from autoscale_jax.runs import RunTable
 from autoscale_jax.specs import BadInput, RunSpec
@@ -27,6 +27,10 @@ def run_study(config: ConfigDict, folder: Path) -> dict[str, Any]:
     again gives the same study: the ledger's runs are kept, an unfinished one continues.
     """
     configs.validate(config)
+    # before the corpus, which may take hours
+    check_devices(
+        make_recipes(config, None).values(), config.execute.slots, **config.mesh.to_dict()
+    )
     workdir.claim(folder, config)
     with StudyProgress(folder) as progress, RunTable.open(folder / "runs.jsonl") as table:
         progress.say(f"study in {folder}: preparing the corpus")
@@ -79,6 +83,7 @@ def make_execute(
         on_progress,
         **config.mesh.to_dict(),
         population=config.execute.population,
+        models=folder / "models" if config.execute.keep_models else None,
     )
 
 

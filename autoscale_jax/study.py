@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from autoscale_jax import config as configs
 from autoscale_jax import verify
-from autoscale_jax.data import GRID, Corpus, check_supply, supply
+from autoscale_jax.data import GRID, Corpus, check_supply, most_tokens, supply
 from autoscale_jax.fit import matched_pools
 from autoscale_jax.fit.objective import eval_weights_of, objective_value
 from autoscale_jax.methods import DDO, MFMSBO, AutoScale, Method
@@ -21,9 +21,14 @@ from autoscale_jax.specs import VERIFICATION_SEED, BadInput, Proposal, Run, RunS
 from autoscale_jax.train.recipe import Recipe, by_size
 
 
-def make_recipes(config: ConfigDict, corpus: Corpus) -> dict[str, Recipe]:
-    """What all runs of a model size share, by its name; the target's is the last."""
+def make_recipes(config: ConfigDict, corpus: Corpus | None) -> dict[str, Recipe]:
+    """What all runs of a model size share, by its name; the target's is the last.
+
+    Without a corpus: as far as it is known before there is one (`data.most_tokens`).
+    """
     objective = "mlm" if config.model.name == "bert" else "causal"
+    if corpus is None:
+        return by_size(config, most_tokens(config.data.to_dict(), objective))
     return by_size(config, corpus.vocab_size_of(objective))
 
 

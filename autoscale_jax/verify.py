@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special  # scipy.stats takes half a second to import
 
 from autoscale_jax.specs import VERIFICATION_SEED, CurvePoint, Run, RunSpec, split_tokens
 
@@ -71,7 +71,7 @@ def gains(objective_MxS: Mapping[str, Mapping[int, float]], mixture: str) -> dic
     half = math.nan
     if freedom:
         variance = float(np.sum(residual_MxS**2)) / freedom
-        quantile = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+        quantile = float(special.stdtrit(freedom, (1 + LEVEL) / 2))
         half = quantile * math.sqrt(2 * variance / len(seeds))
     result = {}
     for name, log_S in zip(names, log_MxS, strict=True):

@@ -7,7 +7,7 @@ import sys
 import jax
 import numpy as np
 
-from autoscale_jax.models import GPT2Config
+from autoscale_jax.models import BertConfig, GPT2Config, loss
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train.recipe import Recipe
 from autoscale_jax.train.step import make_init, make_train_chunk
@@ -27,6 +27,16 @@ RECIPE = Recipe(
     eval_every_tokens=1,
     seed=0,
 )
+
+
+# what scales: a loop over layers, rematerialisation, a loss in pieces
+SCANNED = {"d_model": 16, "num_heads": 8, "num_layers": 3, "remat": "dots"}
+MODELS = {
+    "gpt2": GPT2Config(VOCAB, LENGTH, **SCANNED),
+    "bert": BertConfig(VOCAB, LENGTH, **SCANNED),
+}
+SHAPES = [(fsdp, tensor) for fsdp in (1, 2, 4, 8) for tensor in (1, 2, 4, 8) if fsdp * tensor <= 8]
+FEW = [(8, 1), (2, 2), (1, 8)]
 
 
 def curve(devices, fsdp=1, tensor=1, accumulation=1, count=1):
@@ -55,8 +65,18 @@ def curve(devices, fsdp=1, tensor=1, accumulation=1, count=1):
     return {"loss": np.asarray(loss_SxK)[:STEPS].tolist(), "parts": parts}
 
 
-if sys.argv[1] == "all meshes":
-    found = [(*shape, curve(8, *shape)) for shape in [(1, 1), (8, 1), (2, 1), (1, 4), (1, 8)]]
-else:
+def on_meshes(name, shapes):
+    """The curve of one device, then of each mesh (fsdp, tensor) of all eight."""
+    global RECIPE
+    loss.CHUNK = 2 * 2 * VOCAB
+    RECIPE = dataclasses.replace(RECIPE, model=MODELS[name])
+    return {"one": curve(1), "meshes": [(*shape, curve(8, *shape)) for shape in shapes]}
+
+
+what = sys.argv[1]
+if what == "one and all at once":
     found = {"one": curve(1), "all at once": curve(8, 2, 2, accumulation=4, count=2)}
+else:
+    name, which = what.split(" on ")
+    found = on_meshes(name, SHAPES if which == "all meshes" else FEW)
 print(json.dumps(found))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras import need
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_optuna_prunes_continues_and_comes_near_a_corner():
-    pytest.importorskip("optuna")
+    need("optuna", "peers")
     task = Task("optuna", "stack_exchange", "capped", 0)
     search = dataclasses.replace(mfms_study.method_of(task), budget=20 * FULL * UNIT)
     space = mfms_study.space_of("capped")
@@ -52,7 +53,7 @@ def test_optuna_prunes_continues_and_comes_near_a_corner():
 
 @pytest.mark.parametrize("domain", ["whole", "capped"])
 def test_every_mixture_has_a_place_in_the_cube(domain):
-    pytest.importorskip("botorch")
+    need("botorch", "peers")
     import torch
     from mfms_botorch import Cube, Fidelities
 
@@ -74,7 +75,7 @@ def test_every_mixture_has_a_place_in_the_cube(domain):
 
 @pytest.mark.slow
 def test_botorch_asks_and_recommends_as_a_function_of_the_table(monkeypatch):
-    pytest.importorskip("botorch")
+    need("botorch", "peers")
     import mfms_botorch
     import mfms_peers
     import torch

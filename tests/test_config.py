@@ -33,6 +33,7 @@ def test_the_defaults_are_valid():
         ("train.warmup_steps", 3000, "set it or warmup_ratio = 0.1 to 0"),
         ("train.accumulation", 0, "above 0"),
         ("mesh.fsdp", 0, "above 0"),
+        ("mesh.tensor", 8, "must divide config.model.num_heads = 4"),
         ("execute.population", -1, "0 (measured)"),
         ("model.num_heads", 3, "divide d_model = 64"),
         ("model.dtype", "float16", "use one of float32, bfloat16"),
@@ -43,6 +44,7 @@ def test_the_defaults_are_valid():
         ("model.attention", "cudnn", "needs model.dtype = 'bfloat16', not 'float32'"),
         ("model.seq_len", -4, "above 0"),
         ("execute.slots", 0, "above 0"),
+        ("execute.keep_models", None, "use one of False, True"),
     ],
 )
 def test_bad_fields(field, value, message):
@@ -55,6 +57,23 @@ def test_bad_fields(field, value, message):
     assert f"config.{field} = " in line
     assert message in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("rows", "micro", "fsdp", "message"),
+    [
+        (6, 4, 1, "4 x 1, train.accumulation times mesh.fsdp; use 4 or 8"),
+        (80, 5, 32, "5 x 32, train.accumulation times mesh.fsdp; use 160"),
+        (100, 2, 8, "2 x 8, train.accumulation times mesh.fsdp; use 96 or 112"),
+    ],
+)
+def test_rows_that_no_mesh_could_share_name_those_that_it_could(rows, micro, fsdp, message):
+    config = default_config()
+    config.train.update({"batch_size": rows, "accumulation": micro})
+    config.mesh.fsdp = fsdp
+    line = f"config.train.batch_size = {rows}: must be a multiple of {message}"
+    with pytest.raises(BadInput, match=line):
+        validate(config)
 
 
 def test_fields_that_need_the_domains():

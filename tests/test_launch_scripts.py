@@ -227,6 +227,61 @@ def test_the_jobset_is_one_and_its_command_is_ours():
     assert config.train.batch_size % (chips * config.train.accumulation) == 0
 
 
+def test_the_image_holds_what_the_manifest_starts():
+    lines = [line.split() for line in (LAUNCH / "Dockerfile").read_text().splitlines()]
+    copied = [path for verb, *paths in filter(None, lines) if verb == "COPY" for path in paths[:-1]]
+    assert all((ROOT / path).exists() for path in copied)
+    needed = ("launch/setup.sh", "requirements.lock", "setup.py", "configs", "autoscale_jax")
+    assert all(path.split("/")[0] in copied for path in needed)
+    (folder,) = (rest[0] for verb, *rest in filter(None, lines) if verb == "WORKDIR")
+    (container,) = pod_of_the_manifest()["containers"]
+    assert container["workingDir"] == folder
+    assert ["RUN", "bash", "launch/setup.sh", '"$EXTRA"'] in lines  # makes the command's .venv
+
+
+def pod_of_the_manifest():
+    (job,) = yaml.safe_load((LAUNCH / "gke.yaml").read_text())["spec"]["replicatedJobs"]
+    return job["template"]["spec"]["template"]["spec"]
+
+
+@pytest.mark.slow
+def test_two_pods_train_a_study(tmp_path, tiny_file):
+    """The manifest's command with what GKE tells each pod of a slice, on two devices each."""
+    (container,) = pod_of_the_manifest()["containers"]
+    ours = {"--config=": str(tiny_file), "--workdir=": str(tmp_path), "--config.mesh.fsdp=": "2"}
+    command = [sys.executable, *container["command"][1:]]
+    for flag, value in ours.items():
+        (i,) = (i for i, argument in enumerate(command) if argument.startswith(flag))
+        command[i] = flag + value
+    slice_of_two = {
+        "TPU_WORKER_HOSTNAMES": "127.0.0.1,127.0.0.1",
+        "MEGASCALE_COORDINATOR_ADDRESS": "127.0.0.1",
+        "MEGASCALE_NUM_SLICES": "1",
+        "MEGASCALE_SLICE_ID": "0",
+        "JAX_COORDINATOR_PORT": str(free_port()),
+        "JAX_FORCE_TPU_INIT": "1",  # as on a machine that has the chips
+        "JAX_PLATFORMS": "cpu",
+    }
+    rest = ["--config.execute.slots=1", "--config.verify.seeds=0"]
+    rest += ["--config.study.budgets=(2000,4000)", "--config.study.target_tokens=6000"]
+    pods = [
+        subprocess.Popen(
+            [*command, *rest],
+            env=os.environ | slice_of_two | {"TPU_WORKER_ID": str(i)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    for pod in pods:
+        output = pod.communicate(timeout=1500)[0]
+        assert pod.returncode == 0, output[-3000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["runs"] and all(run["status"] == "ok" for run in report["runs"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["slurm.sh", "tpu_pod.sh"])
 def test_two_processes_train_a_study(script, cluster, tmp_path, tiny_file):

@@ -1,6 +1,5 @@
 """Each implementation of attention against the plain one, and compiled for its own platform."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from extras import needs
 from jax.sharding import AxisType
 
 from autoscale_jax.models import attention
@@ -176,7 +176,7 @@ for name, length in (("gpt2", 1024), ("bert", 300)):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
+@needs("libtpu", "tpu")
 def test_a_sharded_tpu_program_calls_splash(tmp_path):
     """Compiled for four chips of v5e: three kernels, forward and backward, and no L x L scores;
     BERT with segments."""

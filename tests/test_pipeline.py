@@ -61,6 +61,27 @@ def test_the_report_says_what_is_promised(whole_study):
     assert len(study["laws"]) == 2 * 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mesh.fsdp": 3, "train.batch_size": 6}, "config.mesh.fsdp = 3, .*2 devices of a slot"),
+        ({"mesh.tensor": 4}, "config.mesh.tensor = 4: must divide config.model.num_heads = 2"),
+        ({"train.accumulation": 3}, "config.train.batch_size = 4: must be a multiple of 3 x 1"),
+        ({"train.batch_size": 3}, "config.train.batch_size = 3: must be a multiple of 1 x 2"),
+        ({"model.vocab_size": 256}, "config.model.vocab_size = 256: smaller than the .* 257"),
+        ({"execute.slots": 3}, "config.execute.slots = 3: must divide the 2 devices"),
+    ],
+)
+def test_what_the_devices_cannot_do_is_refused_before_the_corpus(
+    changes, message, tiny_config, tmp_path
+):
+    with tiny_config.unlocked():
+        tiny_config.update_from_flattened_dict({"execute.slots": 1} | changes)
+    with pytest.raises(BadInput, match=message):
+        pipeline.run_study(tiny_config, tmp_path / "study")
+    assert not (tmp_path / "study" / "corpus").exists()
+
+
 def test_a_finished_study_trains_nothing_again(whole_study, tiny_config, monkeypatch):
     def refuse(self, specs):
         raise AssertionError(f"trained again: {specs}")

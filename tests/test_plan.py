@@ -1,6 +1,5 @@
 """The planner: programs compiled without their devices, and what it reads from their text."""
 
-import importlib.util
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from extras import needs
 
 from autoscale_jax.config import default_config
 from autoscale_jax.methods import DDO
@@ -220,9 +220,7 @@ def test_products_that_the_tpus_compiler_writes_as_convolutions():
 
 
 GPT2_DDO = ("-m", "autoscale_jax.train.plan", "--config=configs/gpt2_ddo.py")
-needs_libtpu = pytest.mark.skipif(
-    not importlib.util.find_spec("libtpu"), reason="libtpu is not installed"
-)
+needs_libtpu = needs("libtpu", "tpu")
 
 
 def flags_of(fsdp, tensor, **train):

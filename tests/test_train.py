@@ -16,7 +16,7 @@ from autoscale_jax.train.group import Member
 from autoscale_jax.train.loop import Trainer
 from autoscale_jax.train.mesh import make_mesh
 from autoscale_jax.train.recipe import learning_rate
-from autoscale_jax.train.step import losses_of, make_init
+from autoscale_jax.train.step import chunk_steps, losses_of, make_init, make_train_chunk
 
 SPEC = RunSpec({"birds": 6000, "metals": 3000, "rivers": 3001}, seed=3)
 
@@ -81,6 +81,46 @@ def test_evaluation_weighs_every_held_out_token_once(recipe, corpus, tmp_path):
         assert measured[name] == pytest.approx((loss * weight).sum() / weight.sum(), rel=1e-5)
 
 
+def test_bert_is_evaluated_on_every_masked_token_once(recipe, corpus, tmp_path):
+    """The plain mean over the masked tokens of all held-out rows, one row at a time."""
+    model = models.BertConfig(corpus.vocab_size_of("mlm"), 30, 1, 16, 2, tie_embeddings=False)
+    one = trainer(dataclasses.replace(recipe, model=model), corpus, tmp_path)
+    params = make_init(one.recipe, one.mesh)([1]).params
+    (measured,) = one._evaluate(params)
+    params = jax.tree.map(lambda x: x[0], params)
+    token_losses = jax.jit(functools.partial(models.token_losses, model))
+    held_out = eval_batches(corpus, 30, 1, "mlm")
+    for loss, (name, batch) in zip(measured, held_out.items(), strict=True):
+        total, count = 0.0, 0
+        rows = zip(*(batch[key] for key in ("inputs", "targets", "segments")), strict=True)
+        for row, weight in zip(rows, batch["weight"], strict=True):
+            total += float((token_losses(params, *row) * weight).sum(dtype=np.float64))
+            count += int(weight.sum())
+        predicted = len(corpus.eval_tokens[name]) - 1
+        assert 0.1 < count / predicted < 0.2, "15% of the tokens, and no row is dropped"
+        assert loss == pytest.approx(total / count, rel=1e-5)
+
+
+def test_weight_decay_shrinks_matrices_alone(recipe):
+    """A step on a batch of weight 0, so that no gradient is left."""
+    mesh = make_mesh(jax.devices()[:1])
+    shape = (chunk_steps(recipe), 1, 1, recipe.batch_size, recipe.model.seq_len)
+    none = np.zeros(shape, np.int32)
+    batch = {"inputs": none, "targets": none, "weight": none.astype(np.float32)}
+    state = make_init(recipe, mesh)([1])
+    before = jax.tree.map(lambda x: np.asarray(x[0]) + 0.5, jax.device_get(state.params))
+    params = jax.tree.map(lambda x, b: jax.device_put(b[None], x.sharding), state.params, before)
+    total, n = np.full(1, 10, np.float32), np.int32(1)
+    after, _ = make_train_chunk(recipe, mesh)(state._replace(params=params), total, batch, n)
+    rate = recipe.peak_lr  # a tenth of ten steps warms up
+    for is_matrix, old, new in zip(
+        *map(jax.tree.leaves, (models.matrices(recipe.model), before, after.params)), strict=True
+    ):
+        shrunk = old * (1 - rate * recipe.weight_decay) if is_matrix else old
+        np.testing.assert_allclose(new[0], shrunk, rtol=1e-6)
+        assert is_matrix == bool((np.asarray(new[0]) != old).any())
+
+
 class Killed(Exception):
     pass
 
@@ -102,6 +142,53 @@ def test_a_resumed_run_equals_the_uninterrupted_one(recipe, corpus, tmp_path, wh
     assert run.loss == whole_run.loss
     assert run.curve == whole_run.curve
     assert not list(tmp_path.iterdir()), "a finished run leaves no checkpoint"
+
+
+def last_states(monkeypatch):
+    """The list that the last state of each training gets into, as numpy arrays."""
+    states = []
+
+    def keep(self, group, position):
+        states.append(jax.device_get(position.state))
+
+    monkeypatch.setattr(Trainer, "_keep", keep)
+    return states
+
+
+def interrupted(reports):
+    left = iter(range(reports))
+
+    def interrupt(spec, progress):
+        if next(left, None) is None:
+            raise Killed
+
+    return interrupt
+
+
+def test_a_resumed_run_ends_in_the_same_state_bit_by_bit(recipe, corpus, tmp_path, monkeypatch):
+    """Parameters and both moments of the optimiser, on a mesh that splits them."""
+    states, mesh = last_states(monkeypatch), make_mesh(jax.devices()[:2], fsdp=2)
+    train(Trainer(recipe, corpus, mesh, tmp_path / "whole", 1e9))
+    with pytest.raises(Killed):
+        train(Trainer(recipe, corpus, mesh, tmp_path, 0), SPEC, interrupted(1))
+    train(Trainer(recipe, corpus, mesh, tmp_path, 1e9))
+    whole, resumed = states
+    assert len(jax.tree.leaves(whole)) > 3 * len(jax.tree.leaves(whole.params))
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+
+def test_a_checkpoint_passes_between_meshes(recipe, corpus, tmp_path, whole_run):
+    """Rows split, then parameters, then heads: as on one device, but for summation order."""
+    seen = []
+    for fsdp, tensor in ((1, 1), (2, 1)):
+        mesh = make_mesh(jax.devices()[:2], fsdp, tensor)
+        with pytest.raises(Killed):
+            train(Trainer(recipe, corpus, mesh, tmp_path, 0), SPEC, interrupted(1))
+    last = Trainer(recipe, corpus, make_mesh(jax.devices()[:2], 1, 2), tmp_path, 1e9)
+    run = train(last, SPEC, lambda spec, progress: seen.append(progress.tokens))
+    assert seen[0] > whole_run.curve[0].tokens, "it began again from the start"
+    for name, loss in whole_run.loss.items():
+        assert run.loss[name] == pytest.approx(loss, abs=2e-3)
 
 
 def test_half_deleted_checkpoints_are_never_restored(

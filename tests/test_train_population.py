@@ -1,5 +1,6 @@
 """Several runs in one program: as one by one, through kills, whatever becomes of the others."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -134,6 +135,71 @@ def test_the_fastest_size_is_chosen(recipe, monkeypatch, rate, best):
     monkeypatch.setattr(population, "fits", lambda recipe, mesh, k: True)
     mesh = make_mesh(jax.devices()[:1])
     assert population.choose(recipe, mesh, [RunSpec({"birds": 10**6})] * 20, 20) == best
+
+
+def holds(most):
+    """Stands in for a device: a program of more than `most` runs does not compile or run there."""
+
+    def rate(recipe, mesh, count):
+        if count > most:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+        return 1e3 * count
+
+    return rate
+
+
+def test_a_size_that_fails_for_want_of_memory_leaves_the_one_before(recipe, monkeypatch):
+    """Whatever the analysis said: the runs train one after another, or as many as did fit."""
+    mesh, specs = make_mesh(jax.devices()[:1]), [RunSpec({"birds": 10**6})] * 20
+    for most in (1, 4):
+        monkeypatch.setattr(population, "tokens_per_second", holds(most))
+        assert population.choose(recipe, mesh, specs, 20) == most
+    monkeypatch.setattr(population, "tokens_per_second", holds(0))
+    with pytest.raises(OSError, match=r"out of memory .* train fewer runs at once"):
+        population.choose(recipe, mesh, specs, 20)
+
+
+def test_another_failure_of_a_larger_size_is_not_hidden(recipe, monkeypatch):
+    def broken(recipe, mesh, count):
+        if count > 1:
+            raise jax.errors.JaxRuntimeError("INTERNAL: no such kernel")
+        return 1e3
+
+    monkeypatch.setattr(population, "tokens_per_second", broken)
+    mesh = make_mesh(jax.devices()[:1])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no such kernel"):
+        population.choose(recipe, mesh, [RunSpec({"birds": 10**6})] * 20, 20)
+
+
+def test_a_size_set_by_hand_shrinks_to_what_memory_holds(recipe, corpus, tmp_path, monkeypatch):
+    specs = [RunSpec({"birds": 1000 * n}) for n in range(1, 9)]
+    monkeypatch.setattr(population, "fits", lambda recipe, mesh, count: count <= 3)
+    units = train_here(recipe, corpus, tmp_path, 8)._units(specs)
+    assert [len(group) for (group,) in units] == [2, 3, 3]
+    monkeypatch.setattr(population, "fits", lambda recipe, mesh, count: False)
+    units = train_here(recipe, corpus, tmp_path, 8)._units(specs)
+    assert units == [[[spec]] for spec in specs]
+
+
+def test_a_program_that_the_compiler_finds_too_large_does_not_fit(recipe, monkeypatch):
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 1e12}
+
+    class Mesh:
+        local_devices = (Device(),)
+
+    monkeypatch.setattr(population, "make_train_chunk", holds(2))
+    assert not population.fits(recipe, Mesh, 3)
+
+
+def test_out_of_memory_while_measuring_is_one_line_with_remedies(recipe, corpus, tmp_path):
+    """A real allocation that no machine grants, from how many runs a program are fastest."""
+    model = dataclasses.replace(recipe.model, d_model=2**20, num_heads=1, vocab_size=2**12)
+    huge = dataclasses.replace(recipe, model=model)
+    with pytest.raises(OSError, match=r"out of memory .*remat.*accumulation.*fsdp") as error:
+        list(train_here(huge, corpus, tmp_path, population=0)(SPECS))
+    assert "\n" not in str(error.value)
 
 
 def test_a_size_that_memory_does_not_hold_is_not_taken(recipe, monkeypatch):

@@ -84,6 +84,29 @@ def test_two_processes_train_as_one_and_pass_on_their_checkpoint(
         assert point == pytest.approx(same, abs=TOLERANCE)
 
 
+def test_two_processes_continue_the_checkpoint_of_one(recipe, corpus, tmp_path, in_two_processes):
+    alone, _ = curve_here(recipe, corpus, tmp_path / "alone")
+
+    class Interrupted(Exception):
+        pass
+
+    seen = []
+
+    def interrupt(spec, progress):
+        seen.append(progress.tokens)
+        if len(seen) == 3:
+            raise Interrupted
+
+    one = Trainer(short(recipe), corpus, make_mesh(jax.devices()[:1]), tmp_path / "passed", 0)
+    with pytest.raises(Interrupted):
+        one.train([SPEC], interrupt)
+    both = in_two_processes(tmp_path / "passed")
+    assert both["first"] == seen[-1] == 3072, "they began again from the start"
+    assert both["rows"] == recipe.batch_size // 2, "each reads its half of a batch"
+    for point, same in zip(both["curve"], alone, strict=True):
+        assert point == pytest.approx(same, abs=TOLERANCE)
+
+
 def launch(file, folder, *arguments):
     return subprocess.Popen(
         [

@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train.loop import Trainer
-from autoscale_jax.train.mesh import make_mesh
+from autoscale_jax.train.mesh import block_of, make_mesh
 from autoscale_jax.train.sharding import partition
 
 # Losses near 4 have a float32 spacing of 2.4e-7; other orders of summation move each by some of
@@ -51,13 +51,46 @@ def test_mesh_microbatches_and_models_together_give_the_curve_of_one_device(foun
     assert found["all at once"]["parts"] == {"params": 4, "moments": 4}
 
 
-@pytest.mark.slow
-def test_every_mesh_gives_the_curve_of_one_device(found):
-    for fsdp, tensor, on_mesh in work("all meshes"):
+def same_on_every_mesh(what, count):
+    """Three layers in a loop, rematerialised, with a loss in pieces: meshes of eight devices."""
+    found = work(what)
+    one = np.array(found["one"]["loss"])
+    assert one[0] - one[-1] > 0.05
+    assert len(found["meshes"]) == count
+    for fsdp, tensor, on_mesh in found["meshes"]:
         np.testing.assert_allclose(
-            on_mesh["loss"], found["one"]["loss"], atol=TOLERANCE, err_msg=f"{fsdp, tensor}"
+            on_mesh["loss"], one, atol=TOLERANCE, err_msg=f"{what}: {fsdp, tensor}"
         )
         assert on_mesh["parts"] == {"params": fsdp * tensor, "moments": fsdp * tensor}
+
+
+def test_some_meshes_give_the_curve_of_one_device():
+    same_on_every_mesh("gpt2 on few meshes", 3)
+
+
+@pytest.mark.slow
+def test_every_mesh_gives_the_curve_of_one_device():
+    same_on_every_mesh("gpt2 on all meshes", 10)
+
+
+@pytest.mark.slow
+def test_meshes_give_bert_the_curve_of_one_device():
+    same_on_every_mesh("bert on few meshes", 3)
+
+
+@pytest.mark.parametrize(
+    ("processes", "blocks"),
+    [
+        ([[0], [0], [1], [1]], [(0, 2), (1, 2)]),  # two devices each
+        ([[0, 1], [0, 1]], [(0, 1), (0, 1)]),  # only "tensor" passes between them: all rows
+        ([[0, 0], [0, 1], [2, 2], [2, 3]], [(0, 2), (1, 4), (1, 2), (3, 4)]),
+        ([[0], [1], [0], [1]], [(0, 1), (0, 1)]),  # every other row: no block
+        ([[0], [1], [1], [0]], [(0, 1), (0, 1)]),
+    ],
+)
+def test_a_process_knows_its_block_of_rows(processes, blocks):
+    found = [block_of(np.array(processes), process) for process in range(len(blocks))]
+    assert found == blocks
 
 
 def test_what_a_mesh_axis_does_not_divide_stays_whole():
@@ -72,8 +105,18 @@ def test_what_a_mesh_axis_does_not_divide_stays_whole():
     [
         (3, 1, {}, r"config.mesh.fsdp = 3, .*must divide the 2 devices"),
         (1, 2, {"num_heads": 1}, r"config.mesh.tensor = 2: must divide config.model.num_heads = 1"),
-        (2, 1, {"batch_size": 3}, r"config.train.batch_size = 3: must be a multiple of 1 x 2"),
-        (1, 1, {"accumulation": 4}, r"config.train.batch_size = 4: must be a multiple of 4 x 2"),
+        (
+            2,
+            1,
+            {"batch_size": 3},
+            r"train.batch_size = 3: must be a multiple of 1 x 2.*; use 2 or 4",
+        ),
+        (
+            1,
+            1,
+            {"accumulation": 4},
+            r"train.batch_size = 4: must be a multiple of 4 x 2.*; use 8",
+        ),
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(

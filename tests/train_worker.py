@@ -37,6 +37,7 @@ def main(settings, process):
     try:
         (run,) = one.train([spec], on_progress)
         result = {"curve": [dict(point.loss) for point in run.curve], "first": seen[0]}
+        result["rows"] = len(one._members([spec])[0].data[0]["inputs"])
     except Interrupted:
         result = {"tokens": seen[-1]}
     if processes.leads():

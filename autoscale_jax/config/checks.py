@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from autoscale_jax.config.refusal import refuse
+from autoscale_jax.config.refusal import multiples_near, refuse
 from autoscale_jax.config.search import check_search
 
 # natural: by unique tokens; keep: the paper's optimum at the largest budget; autoscale: the paper's
@@ -36,6 +36,7 @@ def validate(c: ConfigDict) -> None:
     else:
         _check_budgets(c)
     _check_model(c)
+    _check_execution(c)
     _check_schedule(c)
 
 
@@ -60,6 +61,19 @@ def _check_schedule(c: ConfigDict) -> None:
     if c.train.warmup_steps >= stable:
         end = f"decays from step {stable} on" if wsd else f"ends at step {stable}"
         refuse("train.warmup_steps", c.train.warmup_steps, f"{run} {end}; lower it")
+
+
+def _check_execution(c: ConfigDict) -> None:
+    """What holds on any number of devices; `execute.check_devices` knows how many there are."""
+    if c.execute.keep_models not in (False, True):
+        refuse("execute.keep_models", c.execute.keep_models, "use one of False, True")
+    heads, tensor, fsdp = c.model.num_heads, c.mesh.tensor, c.mesh.fsdp
+    if heads % tensor:
+        refuse("mesh.tensor", tensor, f"must divide config.model.num_heads = {heads}")
+    rows, least = c.train.batch_size, c.train.accumulation * fsdp
+    if rows % least:
+        remedy = f"must be a multiple of {c.train.accumulation} x {fsdp}, train.accumulation times"
+        refuse("train.batch_size", rows, f"{remedy} mesh.fsdp; {multiples_near(rows, least)}")
 
 
 def _check_model(c: ConfigDict) -> None:

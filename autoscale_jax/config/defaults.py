@@ -133,6 +133,7 @@ def _execute() -> ConfigDict:
     c = ConfigDict()
     c.slots = 1  # groups of runs trained at once; the devices are split among them
     c.population = 0  # runs a group, in one program; 0 = as many as measured to be fastest
+    c.keep_models = False  # True: verification's models, in Hugging Face's format, in models/
     return c
 
 

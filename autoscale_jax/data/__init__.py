@@ -7,6 +7,7 @@ from autoscale_jax.data.order import Order
 from autoscale_jax.data.quotas import check_supply, quota, realised, supply
 from autoscale_jax.data.settings import DEFAULTS
 from autoscale_jax.data.trunk import GRID, trunk_of
+from autoscale_jax.data.vocabulary import most_tokens
 
 __all__ = [
     "DEFAULTS",
@@ -17,6 +18,7 @@ __all__ = [
     "check_supply",
     "embedded_documents",
     "eval_batches",
+    "most_tokens",
     "open_corpus",
     "prepare",
     "quota",

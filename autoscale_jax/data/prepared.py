@@ -11,7 +11,7 @@ from etils import epath
 from autoscale_jax.data import manifest, tokenize
 from autoscale_jax.data.samples import Rules
 from autoscale_jax.data.sources import Source, files
-from autoscale_jax.data.store import Shard, check_shards
+from autoscale_jax.data.store import Shard, check_shards, check_size
 from autoscale_jax.specs import BadInput
 
 # The study's settings that decide, beside a domain's rules, what its store holds.
@@ -31,7 +31,8 @@ def store_of(name: str, source: Source) -> str | None:
 def check(name: str, folder: str, tokenizer: tokenize.Tokenizer | None) -> dict[str, Any]:
     """The manifest of a store that the study can use. Raises `BadInput` for any other.
 
-    Shards are there; that they are whole shows when they are read.
+    Shards are there and as long as they should be; that their tokens are right shows when they
+    are read.
     """
     content = manifest.read(folder) or {}
     where = f"data.domains.{name} = {folder!r}"
@@ -44,6 +45,9 @@ def check(name: str, folder: str, tokenizer: tokenize.Tokenizer | None) -> dict[
         )
     shards = [Shard(**shard) for side in ("train", "eval") for shard in content[side]["shards"]]
     check_shards(folder, shards)
+    sizes = {path.rpartition("/")[2]: size for path, size, _ in files.find(f"{folder}/*")}
+    for shard in shards:
+        check_size(f"{folder}/{shard.file}", sizes[shard.file], shard)
     return content
 
 

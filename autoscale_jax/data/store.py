@@ -134,6 +134,15 @@ def check_shards(folder: str, shards: Iterable[Shard]) -> None:
             raise BadInput(f"{folder}/{shard.file}: is missing; {REMEDY}")
 
 
+def check_size(path: str, size: int, shard: Shard) -> None:
+    """Raises `BadInput` for a shard that was cut short."""
+    if size != shard.bytes:
+        raise BadInput(
+            f"{path}: {size} bytes and the manifest says {shard.bytes}; the file was cut short or"
+            f" changed: {REMEDY}"
+        )
+
+
 def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarray]:
     """The ids of a shard, many records at a time. Raises `BadInput` for a damaged file."""
     path = f"{folder}/{shard.file}"
@@ -141,11 +150,7 @@ def read_shard(folder: str, shard: Shard, dtype: np.dtype) -> Iterable[np.ndarra
     sha = hashlib.sha256()
     try:
         with _local(path) as local:
-            if (size := os.path.getsize(local)) != shard.bytes:
-                raise BadInput(
-                    f"{path}: {size} bytes and the manifest says {shard.bytes}; the file was cut"
-                    f" short or changed: {REMEDY}"
-                )
+            check_size(path, os.path.getsize(local), shard)
             reader = array_record_module.ArrayRecordReader(local, "readahead_buffer_size:0")
             expected = -(-shard.tokens // RECORD_TOKENS)
             if (n := reader.num_records()) != expected:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from autoscale_jax.data import tokenize
+from autoscale_jax.data import mlm, tokenize
 from autoscale_jax.data.plan import Plan
 from autoscale_jax.data.samples import Notes, samples
 from autoscale_jax.data.split import Split
@@ -30,6 +31,18 @@ def tokenizer_of(
                     sample.append(piece[:room])
                     room -= len(piece)
     return tokenize.train_bpe(sample, plan.settings["vocab_size"])
+
+
+def most_tokens(settings: Mapping[str, Any], objective: str) -> int:
+    """Ids that a model under `objective` may see, as far as is known before there is a corpus.
+
+    A BPE that is to be trained may turn out smaller, where the text is short. Raises `BadInput`.
+    """
+    if settings["tokenizer"] == "bpe":
+        return settings["vocab_size"] + (objective == "mlm")  # one more, to hide tokens with
+    known = tokenize.ByteTokenizer() if settings["tokenizer"] == "bytes" else None
+    tokenizer = known or tokenize.load(settings["tokenizer"])
+    return mlm.vocab_size(tokenizer) if objective == "mlm" else tokenizer.vocab_size
 
 
 def _first_training_samples(

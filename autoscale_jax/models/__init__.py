@@ -136,14 +136,17 @@ def num_parameters(config: ModelConfig, embeddings: bool = True) -> int:
     return total
 
 
-def flops_per_token(config: ModelConfig) -> float:
+def flops_per_token(config: ModelConfig, embeddings: bool = True) -> float:
     """Training FLOPs a token: three times those of the forward pass, whatever is recomputed.
 
-    Forward: 2 for each parameter of a matrix that multiplies the token (so not of embeddings), and
-    4 L D a layer for attention's scores and sums over the full L x L square.
+    Forward: 2 for each parameter of a matrix that multiplies the token (looking embeddings up
+    costs nothing), and 4 L D a layer for attention's scores and sums over the full L x L square.
+    embeddings: whether the product with an output matrix counts that is the embedding of tokens,
+    as in `num_parameters`; one of its own always does.
     """
     flat = jax.tree_util.tree_leaves_with_path(_shapes(config))
     kernels = sum(leaf.size for path, leaf in flat if path[-1].key == "kernel")
-    head = config.vocab_size * config.d_model
+    counts = embeddings or not config.tie_embeddings
+    head = config.vocab_size * config.d_model if counts else 0
     attention = 4 * config.num_layers * config.seq_len * config.d_model
     return 3.0 * (2 * (kernels + head) + attention)

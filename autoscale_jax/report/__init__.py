@@ -22,8 +22,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoscale_jax.report import figures, html, markdown, sections, store
-
 __all__ = ["write"]
 
 
@@ -33,6 +31,9 @@ def write(study: Mapping[str, Any], workdir: Path) -> None:
     Each file is replaced as a whole, report.json first. Raises `BadInput`, before anything is
     written, for a NaN, an infinity or anything that JSON has no word for, naming the field.
     """
+    # here, for Matplotlib takes a second to import, and a study trains before it draws
+    from autoscale_jax.report import figures, html, markdown, sections, store
+
     workdir = Path(workdir)
     text = store.dumps(study)
     (workdir / "figures").mkdir(parents=True, exist_ok=True)

@@ -44,9 +44,19 @@ class Grid:
 
 
 class Member:
-    """One run of a group: its data, its grid, and what ended it early ("" if nothing did)."""
+    """One run of a group: its data, its grid, and what ended it early ("" if nothing did).
 
-    def __init__(self, spec: RunSpec, recipe: Recipe, corpus: Corpus, eval_steps: int) -> None:
+    block: (i, n), the i-th of n equal blocks of each batch's rows is what `data` holds.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        recipe: Recipe,
+        corpus: Corpus,
+        eval_steps: int,
+        block: tuple[int, int] = (0, 1),
+    ) -> None:
         self.spec = spec
         self.key = run_key(spec, recipe.identity(), corpus.fingerprint_of(spec.tokens))
         self.tokens, self.epochs = realised(corpus, spec.tokens, recipe.model.seq_len, spec.pool)
@@ -62,6 +72,8 @@ class Member:
             rows,
             self.seed,
             recipe.objective,
+            host=block[0],
+            hosts=block[1],
             segments=recipe.model.document_attention,
             trunk=self.branch * rows,
             pool=spec.pool,
@@ -100,6 +112,8 @@ def stack(
     group: Sequence[Member], recipe: Recipe, steps: int, start: int, stop: int
 ) -> dict[str, np.ndarray]:
     """The batches of steps `start` to `stop`, [steps, K, M, B, L]; of weight 0 where there is none.
+
+    B rows of M microbatches, or the members' block of them.
 
     Runs shorter than others have none from some step on, nor has any from `stop` on.
     """

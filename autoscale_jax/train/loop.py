@@ -15,15 +15,16 @@ from jax.sharding import Mesh
 
 from autoscale_jax.data import Corpus, eval_batches
 from autoscale_jax.models import flops_per_token
-from autoscale_jax.specs import BadInput, CurvePoint, Run, RunSpec
+from autoscale_jax.specs import CurvePoint, Run, RunSpec
 from autoscale_jax.train import mesh as meshes
 from autoscale_jax.train import processes
 from autoscale_jax.train.checkpoint import TRUNKS, RunCheckpoint
 from autoscale_jax.train.evaluate import Evaluate, eval_rows
 from autoscale_jax.train.group import Member, longest, next_branch, note_divergence, record, stack
+from autoscale_jax.train.keep import keep_models
 from autoscale_jax.train.memory import told_what_to_do
 from autoscale_jax.train.recipe import Recipe
-from autoscale_jax.train.sharding import check_mesh
+from autoscale_jax.train.sharding import check_batch, check_mesh
 from autoscale_jax.train.step import (
     Batch,
     TrainState,
@@ -60,16 +61,25 @@ class Trainer:
     """Trains groups of runs of one recipe on one mesh. Not for use by several threads.
 
     The K runs of a group go through one program, each with its own data, length and seed; what
-    they give does not depend on the group but for rounding. One alone is the common case.
+    they give does not depend on the group but for rounding. One alone is the common case. `folder`
+    is for checkpoints, `models` for what `keep_models` writes, None for nothing.
     """
 
     def __init__(
-        self, recipe: Recipe, corpus: Corpus, mesh: Mesh, folder: Path, checkpoint_seconds: float
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        mesh: Mesh,
+        folder: Path,
+        checkpoint_seconds: float,
+        models: Path | None = None,
     ) -> None:
         check_mesh(recipe.model, mesh)
         check_batch(recipe, mesh)
         self.recipe, self.corpus, self.mesh = recipe, corpus, mesh
-        self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
+        self._folder, self._checkpoint_seconds, self._models = folder, checkpoint_seconds, models
+        # several processes each read their rows alone; those of microbatches are no one block
+        self._block = meshes.row_block(mesh) if recipe.accumulation == 1 else (0, 1)
         rows = eval_rows(recipe.model, mesh)
         self._eval_steps = max(1, round(recipe.eval_every_tokens / recipe.step_tokens))
         documents = recipe.model.document_attention
@@ -101,6 +111,9 @@ class Trainer:
                 position = self._advance_to_end(group, longer, checkpoint, on_progress)
                 if not then:
                     self._keep(group, position)
+                if self._models is not None:
+                    params = position.state.params
+                    keep_models(self._models, group, self.recipe.model, params, self.corpus)
         except BaseException:
             checkpoint.close(delete=False)
             raise
@@ -114,7 +127,9 @@ class Trainer:
         ]
 
     def _members(self, specs: Sequence[RunSpec]) -> list[Member]:
-        return [Member(spec, self.recipe, self.corpus, self._eval_steps) for spec in specs]
+        return [
+            Member(spec, self.recipe, self.corpus, self._eval_steps, self._block) for spec in specs
+        ]
 
     def _run(self, member: Member, curve_CxE: np.ndarray, own_tokens: int, seconds: float) -> Run:
         curve = tuple(
@@ -253,7 +268,7 @@ class Trainer:
         on_grid = (step // self._eval_steps + 1) * self._eval_steps
         stop = min(step + most, on_grid, next_branch(group, step), longest(group))
         whole = stack(group, self.recipe, most, step, stop)
-        return stop, meshes.put(whole, meshes.rows(self.mesh, 3))
+        return stop, meshes.put_rows(whole, self.mesh, 3, self._block[1])
 
     def _report(
         self,
@@ -277,13 +292,3 @@ class Trainer:
             on_progress(
                 member.spec, Progress(tokens, float(loss_nxK[:n, k].mean()), rate, took, loss)
             )
-
-
-def check_batch(recipe: Recipe, mesh: Mesh) -> None:
-    """Raises `BadInput` when microbatches do not divide among the devices."""
-    shards, micro = meshes.row_shards(mesh), recipe.accumulation
-    if recipe.batch_size % (micro * shards):
-        raise BadInput(
-            f"config.train.batch_size = {recipe.batch_size}: must be a multiple of {micro} x "
-            f"{shards}, microbatches (config.train.accumulation) times devices that share the rows"
-        )

@@ -37,6 +37,23 @@ def row_shards(mesh: Mesh) -> int:
     return int(np.prod([mesh.shape[axis] for axis in ROWS]))
 
 
+def row_block(mesh: Mesh) -> tuple[int, int]:
+    """(i, n) where this process's devices hold the i-th of n equal blocks of a batch's rows.
+
+    (0, 1), all rows, where theirs are no such block.
+    """
+    process_RxT = np.vectorize(lambda device: device.process_index)(mesh.devices)
+    return block_of(process_RxT.reshape(row_shards(mesh), -1), jax.process_index())
+
+
+def block_of(process_RxT: np.ndarray, process: int) -> tuple[int, int]:
+    """The same from the processes of the devices that hold each of R parts of the rows."""
+    mine = np.flatnonzero((process_RxT == process).any(1))
+    first, size, parts = int(mine[0]), len(mine), len(process_RxT)
+    whole = mine[-1] - first + 1 == size and first % size == 0 and parts % size == 0
+    return (first // size, parts // size) if whole else (0, 1)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
@@ -53,3 +70,16 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
         return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
 
     return jax.tree.map(lambda x: one(np.asarray(x)), tree)
+
+
+def put_rows(tree: Any, mesh: Mesh, axis: int, blocks: int) -> Any:
+    """The same with rows on axis `axis`, from this process's block of `blocks` (`row_block`)."""
+    sharding = rows(mesh, axis)
+    if blocks == 1:
+        return put(tree, sharding)
+
+    def one(x: np.ndarray) -> jax.Array:
+        shape = (*x.shape[:axis], x.shape[axis] * blocks, *x.shape[axis + 1 :])
+        return jax.make_array_from_process_local_data(sharding, x, shape)
+
+    return jax.tree.map(one, tree)

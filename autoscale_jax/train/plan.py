@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from autoscale_jax import config as configs
-from autoscale_jax.data import embedded, mlm, tokenize
+from autoscale_jax.data import embedded, most_tokens
 from autoscale_jax.models import flops_per_token, num_parameters
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train.mesh import make_mesh
@@ -49,11 +49,7 @@ def vocabulary(c: ConfigDict) -> int:
     """Tokens of the study's tokeniser; where it is not there yet, the model's vocabulary."""
     if c.model.vocab_size:
         return c.model.vocab_size
-    if c.data.tokenizer == "bpe":
-        return c.data.vocab_size
-    known = tokenize.ByteTokenizer() if c.data.tokenizer == "bytes" else None
-    tokenizer = known or tokenize.load(c.data.tokenizer)
-    return mlm.vocab_size(tokenizer) if c.model.name == "bert" else tokenizer.vocab_size
+    return most_tokens(c.data.to_dict(), "mlm" if c.model.name == "bert" else "causal")
 
 
 def describe(plan: Plan, tokens: int, study: tuple[int, int]) -> Iterator[str]:

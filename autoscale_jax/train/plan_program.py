@@ -8,11 +8,10 @@ import jax
 from jax.sharding import Mesh
 
 from autoscale_jax.train import hlo, plan_bounds
-from autoscale_jax.train.loop import check_batch
 from autoscale_jax.train.plan_cost import Cost, cost
 from autoscale_jax.train.plan_targets import Target
 from autoscale_jax.train.recipe import Recipe
-from autoscale_jax.train.sharding import check_mesh
+from autoscale_jax.train.sharding import check_batch, check_mesh
 from autoscale_jax.train.step import lower_train_chunk
 
 

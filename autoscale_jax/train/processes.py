@@ -36,6 +36,13 @@ def from_leader(value: Any) -> Any:
     return json.loads(multihost_utils.broadcast_one_to_all(data).tobytes())
 
 
+def whole(tree: Any) -> Any:
+    """Arrays that the devices of all processes hold together, as numpy arrays; all must call it."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
 def meet() -> None:
     """Wait until every process has come here."""
     if jax.process_count() > 1:

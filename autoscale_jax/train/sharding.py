@@ -13,8 +13,10 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from autoscale_jax import models
+from autoscale_jax.config.refusal import multiples_near
 from autoscale_jax.specs import BadInput
 from autoscale_jax.train import mesh as meshes
+from autoscale_jax.train.recipe import Recipe
 
 # Logical axes that are not named here are not split.
 RULES: Mapping[str, str] = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "mlp": "tensor"}
@@ -65,4 +67,15 @@ def check_mesh(config: models.ModelConfig, mesh: Mesh) -> None:
         raise BadInput(
             f"config.mesh.tensor = {tensor}: must divide config.model.num_heads = "
             f"{config.num_heads}"
+        )
+
+
+def check_batch(recipe: Recipe, mesh: Mesh) -> None:
+    """Raises `BadInput` when microbatches do not divide among the devices."""
+    rows, shards, micro = recipe.batch_size, meshes.row_shards(mesh), recipe.accumulation
+    if rows % (micro * shards):
+        raise BadInput(
+            f"config.train.batch_size = {rows}: must be a multiple of {micro} x {shards}, "
+            "microbatches (config.train.accumulation) times devices that share the rows; "
+            f"{multiples_near(rows, micro * shards)}"
         )
