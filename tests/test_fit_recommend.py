@@ -185,8 +185,9 @@ def test_a_new_law_is_one_entry(monkeypatch, example):
             e, k = len(own_E), points.tokens_RxK.shape[1]
             edge = np.full((e, 1 + k), 50.0)
             flat = np.zeros((e, 1 + k))
+            start = np.concatenate([points.loss_RxE.mean(0)[:, None], flat[:, 1:]], 1)
             none_P = np.zeros(1 + k, dtype=bool)
-            return Problem(flat[:, None], -edge, edge, flat, flat + np.inf, none_P)
+            return Problem(start[:, None], -edge, edge, flat, flat + np.inf, none_P)
 
     monkeypatch.setitem(fit.LAWS, "slopes", Slopes())
     chosen = fit.select(runs, laws=("slopes", "additive log"), samples=4)
