@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.inputs import finite
+from autoscale_jax.fit.inputs import check_scales, check_sds
 from autoscale_jax.fit.precision import float64, is_traced
 from autoscale_jax.fit.simplex import bounds_of
 from autoscale_jax.specs import BadInput
@@ -241,7 +241,7 @@ def extrapolate(
     """
     if not is_traced(n1, n2, total, n0, log_sd):
         check_scales(n1, n2, total, n0)
-        _check_sds(log_sd, len(n1))
+        check_sds(log_sd, len(n1))
     return solve(n1, n2, total, n0, lower, upper, log_sd)
 
 
@@ -256,15 +256,6 @@ def solve(
     return _extrapolate(
         n1_K, n2_K, jnp.asarray(total, dtype=float), spread[0], lower_K, upper_K, *spread[1:]
     )
-
-
-def _check_sds(log_sd: Any, k: int) -> None:
-    if np.ndim(log_sd) == 0 or len(log_sd) != 2:
-        raise BadInput(f"log_sd = {log_sd!r}: give two, of log n1 and of log n2")
-    for i, sd in enumerate(log_sd):
-        sd = finite(f"log_sd[{i}]", sd, "give the sd of log tokens, 0 or more", least=0)
-        if sd.shape not in ((), (k,)):
-            raise BadInput(f"log_sd[{i}] has shape {sd.shape}: give one number or {k}")
 
 
 def autoscale_ladder(n1: Any, n2: Any, total: float) -> np.ndarray:
@@ -285,23 +276,3 @@ def autoscale_ladder(n1: Any, n2: Any, total: float) -> np.ndarray:
     while n_K.sum() < total:
         n_K = n_K / n1_K * n2_K
     return n_K
-
-
-def check_scales(n1: Any, n2: Any, total: Any, n0: Any) -> None:
-    """Refuse token counts that no extrapolation starts from."""
-    if np.shape(n1) != np.shape(n2) or np.ndim(n1) != 1:
-        raise BadInput(f"n1, n2 have shapes {np.shape(n1)}, {np.shape(n2)}: give K tokens each")
-    n0_K = finite("n0", n0, "give the law's offsets in tokens, 0 or more", least=0)
-    if n0_K.shape not in ((), np.shape(n1)):
-        raise BadInput(f"n0 has shape {n0_K.shape}: give one number or {len(n1)}")
-    for name, n in (("n1", n1), ("n2", n2)):
-        remedy = "give tokens above 0 (0 only with n0 above 0)"
-        n_K = finite(name, n, remedy, least=0)
-        finite(name, n_K, remedy, above=0, used=n0_K <= 0)
-        if n_K.sum() <= 0:
-            raise BadInput(f"{name}: give tokens of at least one domain")
-    if np.sum(n2) < np.sum(n1):
-        raise BadInput(
-            f"n1, n2 sum to {np.sum(n1):.6g} and {np.sum(n2):.6g}: give the smaller scale first"
-        )
-    finite("total", total, "give a number of tokens above 0", above=0)

@@ -95,3 +95,33 @@ def check_arrays(arrays: RunArrays) -> None:
             f"{loss(r, c)} = {loss_RxE[r, c]:.12g}: more nats per token than a guess loses with "
             "any vocabulary: mark the run diverged, or give losses per token"
         )
+
+
+def check_scales(n1: Any, n2: Any, total: Any, n0: Any) -> None:
+    """Refuse token counts that no extrapolation starts from."""
+    if np.shape(n1) != np.shape(n2) or np.ndim(n1) != 1:
+        raise BadInput(f"n1, n2 have shapes {np.shape(n1)}, {np.shape(n2)}: give K tokens each")
+    n0_K = finite("n0", n0, "give the law's offsets in tokens, 0 or more", least=0)
+    if n0_K.shape not in ((), np.shape(n1)):
+        raise BadInput(f"n0 has shape {n0_K.shape}: give one number or {len(n1)}")
+    for name, n in (("n1", n1), ("n2", n2)):
+        remedy = "give tokens above 0 (0 only with n0 above 0)"
+        n_K = finite(name, n, remedy, least=0)
+        finite(name, n_K, remedy, above=0, used=n0_K <= 0)
+        if n_K.sum() <= 0:
+            raise BadInput(f"{name}: give tokens of at least one domain")
+    if np.sum(n2) < np.sum(n1):
+        raise BadInput(
+            f"n1, n2 sum to {np.sum(n1):.6g} and {np.sum(n2):.6g}: give the smaller scale first"
+        )
+    finite("total", total, "give a number of tokens above 0", above=0)
+
+
+def check_sds(log_sd: Any, k: int) -> None:
+    """Refuse noise of log tokens that is not of two scales of k domains."""
+    if np.ndim(log_sd) == 0 or len(log_sd) != 2:
+        raise BadInput(f"log_sd = {log_sd!r}: give two, of log n1 and of log n2")
+    for i, sd in enumerate(log_sd):
+        sd = finite(f"log_sd[{i}]", sd, "give the sd of log tokens, 0 or more", least=0)
+        if sd.shape not in ((), (k,)):
+            raise BadInput(f"log_sd[{i}] has shape {sd.shape}: give one number or {k}")

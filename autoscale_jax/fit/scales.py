@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoscale_jax.fit.extrapolation import Extrapolation, check_scales, solve
-from autoscale_jax.fit.inputs import finite
+from autoscale_jax.fit.extrapolation import Extrapolation, solve
+from autoscale_jax.fit.inputs import check_scales, finite
 from autoscale_jax.fit.precision import float64, is_traced
 from autoscale_jax.specs import BadInput
 
