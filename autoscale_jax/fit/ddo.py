@@ -125,11 +125,7 @@ def ddo_optimum(
     tokens_RxK = np.asarray(tokens_RxK, dtype=np.float64)
     value_R = np.asarray(value_R, dtype=np.float64)
     _check(tokens_RxK, value_R, names)
-    if total is not None:
-        finite("total", total, "give the mixture's tokens, above 0", above=0)
-    if noise is not None:
-        finite("noise", noise, "give the relative sd of one run's objective, 0 or more", least=0)
-    whole("samples", samples, 0)
+    _check_options(total, noise, samples)
     design = find_design(tokens_RxK, names)
     k = tokens_RxK.shape[1]
     base_value = float(value_R[design.base_rows].mean())
@@ -248,6 +244,14 @@ def _warn(
     if bad:
         lines.append(f"{bad} of {samples} resampled fits did not converge")
     return tuple(lines)
+
+
+def _check_options(total: float | None, noise: float | None, samples: int) -> None:
+    if total is not None:
+        finite("total", total, "give the mixture's tokens, above 0", above=0)
+    if noise is not None:
+        finite("noise", noise, "give the relative sd of one run's objective, 0 or more", least=0)
+    whole("samples", samples, 0)
 
 
 def _check(tokens_RxK: np.ndarray, value_R: np.ndarray, names: tuple[str, ...]) -> None:
