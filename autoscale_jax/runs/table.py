@@ -191,7 +191,7 @@ class RunTable:
         return table
 
     def to_csv(self, path: PathLike) -> None:
-        """Writes a tidy CSV that `from_csv` reads back: everything but curves and `data`."""
+        """Writes a tidy CSV that `from_csv` reads back: everything but curves, stages, `data`."""
         tidy.write_tidy(list(self), Path(path))
 
     @classmethod

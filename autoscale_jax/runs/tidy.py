@@ -183,7 +183,8 @@ def _lines(numbers: list[int]) -> str:
 def write_tidy(runs: Sequence[Run], path: Path) -> None:
     """Writes every run, its key as `run`; an empty cell: not in this run.
 
-    Curves and `data` are left out.
+    Curves and `data` are left out, and so are the stages of curricula: their rows hold the tokens
+    over all stages, and are read back as runs of one mixture.
     """
     sizes = [SIZE] if any(run.spec.size for run in runs) else []
     maps: dict[str, Callable[[Run], Mapping[str, float]]] = {
