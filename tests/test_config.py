@@ -1,8 +1,12 @@
 """Each field that cannot be right is refused by name, value and remedy."""
 
-import pytest
+from pathlib import Path
 
-from autoscale_jax.config import check_domains, default_config, validate
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from autoscale_jax.config import check_domains, default_config, from_flags, validate
 from autoscale_jax.specs import BadInput
 
 
@@ -140,6 +144,19 @@ def test_curricula_to_verify(stages, where, message):
 def test_a_curriculum_is_valid():
     config = default_config()
     config.verify.extra = {"hard last": of_two(), "llama": HALF}
+    validate(config)
+    check_domains(config, ("code", "docs"))
+
+
+def test_a_curriculum_is_a_flag():
+    first, last = {"code": 0.3, "docs": 0.7}, {"code": 1.0, "docs": 0.0}
+    stages = ({"share": 0.8, "weights": first}, {"share": 0.2, "weights": last})
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    file = Path(__file__).parent.parent / "configs" / "quickstart.py"
+    extra = {"code last": stages, "llama": HALF}
+    config = from_flags(values, ["", f"--config={file}", f"--config.verify.extra={extra}"])
+    assert config.verify.extra == extra
     validate(config)
     check_domains(config, ("code", "docs"))
 
