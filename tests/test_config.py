@@ -151,11 +151,12 @@ def test_a_curriculum_is_valid():
 def test_a_curriculum_is_a_flag():
     first, last = {"code": 0.3, "docs": 0.7}, {"code": 1.0, "docs": 0.0}
     stages = ({"share": 0.8, "weights": first}, {"share": 0.2, "weights": last})
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     file = Path(__file__).parent.parent / "configs" / "quickstart.py"
     extra = {"code last": stages, "llama": HALF}
-    config = from_flags(values, ["", f"--config={file}", f"--config.verify.extra={extra}"])
+    argv = ["launch", f"--config={file}", f"--config.verify.extra={extra}"]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    config = from_flags(values, argv)
     assert config.verify.extra == extra
     validate(config)
     check_domains(config, ("code", "docs"))
