@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -40,6 +40,8 @@ class RunSpec:
     same seed share both (common random numbers). `label` is for people and no part of the identity.
     `size` names the model's size in a study of several; "" is the study's only one. `pool` limits
     how many unique tokens of a domain the run draws on; of a domain without one it may read all.
+    `stages` are the mixtures of a curriculum in their order, tokens by domain, of which `tokens` is
+    the sum; () for a run of one mixture.
     """
 
     tokens: Mapping[str, int]
@@ -47,10 +49,12 @@ class RunSpec:
     label: str = ""
     size: str = ""
     pool: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    stages: tuple[Mapping[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("tokens", "pool"):
             object.__setattr__(self, field, _counts(field, getattr(self, field)))
+        object.__setattr__(self, "stages", _stages(self.stages, self.tokens))
         for name, n in self.pool.items():
             if name not in self.tokens:
                 raise BadInput(f"pool[{name!r}] = {n}: tokens names no such domain; leave it out")
@@ -58,6 +62,11 @@ class RunSpec:
             raise BadInput(
                 f"tokens = {dict(self.tokens)}: a run needs tokens of at least one domain"
             )
+
+    @property
+    def mixtures(self) -> tuple[Mapping[str, int], ...]:
+        """What is trained on, one mixture after the other: one, or the stages of a curriculum."""
+        return self.stages or (self.tokens,)
 
     @property
     def total(self) -> int:
@@ -73,14 +82,17 @@ class RunSpec:
         """What makes this run this run, as plain JSON."""
         size = {"size": self.size} if self.size else {}
         pool = {"pool": dict(self.pool)} if self.pool else {}
-        return {"tokens": dict(self.tokens), "seed": self.seed} | size | pool
+        stages = {"stages": [dict(stage) for stage in self.stages]} if self.stages else {}
+        return {"tokens": dict(self.tokens), "seed": self.seed} | size | pool | stages
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RunSpec) and self.identity() == other.identity()
 
     def __hash__(self) -> int:
-        pool = tuple(self.pool.items())
-        return hash((tuple(self.tokens.items()), self.seed, self.size, pool))
+        tokens, pool, *stages = (
+            tuple(counts.items()) for counts in (self.tokens, self.pool, *self.stages)
+        )
+        return hash((tokens, self.seed, self.size, pool, *stages))
 
 
 def _counts(field: str, counts: Mapping[str, int]) -> dict[str, int]:
@@ -89,6 +101,24 @@ def _counts(field: str, counts: Mapping[str, int]) -> dict[str, int]:
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
             raise BadInput(f"{field}[{name!r}] = {n!r}: give a whole number of tokens, 0 or more")
     return {name: int(n) for name, n in sorted(counts.items())}
+
+
+def _stages(
+    stages: Sequence[Mapping[str, int]], tokens: Mapping[str, int]
+) -> tuple[dict[str, int], ...]:
+    """The stages of a curriculum, each with all domains of `tokens`. Raises `BadInput`."""
+    none = dict.fromkeys(tokens, 0)
+    found = [none | _counts(f"stages[{i}]", stage) for i, stage in enumerate(stages)]
+    if len(found) == 1:
+        raise BadInput(f"stages = {found}: a curriculum has two or more; leave it out")
+    for i, stage in enumerate(found):
+        if not any(stage.values()):
+            raise BadInput(f"stages[{i}] = {stage}: has no tokens; leave the stage out")
+    names = dict.fromkeys(name for stage in found for name in stage)
+    total = {name: sum(stage.get(name, 0) for stage in found) for name in names}
+    if found and total != tokens:
+        raise BadInput(f"stages sum to {total} and tokens = {dict(tokens)}: make them agree")
+    return tuple(found)
 
 
 class CurvePoint(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -48,8 +49,8 @@ class Study:
         all_tokens = sum(domain.train_tokens for domain in corpus.domains)
         self.natural = {d.name: d.train_tokens / all_tokens for d in corpus.domains}
         self.uniform = dict.fromkeys(self.domains, 1 / len(self.domains))
-        extra = dict(config.verify.extra or {})
-        self.extra = {name: dict(weights) for name, weights in extra.items()}
+        extra = config.verify.to_dict()["extra"] or {}
+        self.extra = {name: _mixture(given) for name, given in extra.items()}
         self.eval_weights = dict(s.eval_weights) if s.eval_weights else None
         self.recipes = make_recipes(config, corpus)
         self.target_size = list(self.recipes)[-1]
@@ -197,9 +198,9 @@ class Study:
     def check(self) -> None:
         """Refuse, before anything trains, what no training could do. Raises `BadInput`."""
         length, s = self.config.model.seq_len, self.config.study
-        fixed = verify.specs({"uniform": self.uniform, **self.extra}, s.target_tokens, 1)
+        fixed = verify.specs({"uniform": self.uniform} | self.extra, s.target_tokens, 1)
         for spec in [*self.method.ask(RunTable()), *fixed]:
-            check_supply(self.corpus, spec.tokens, length, s.max_epochs, spec.pool)
+            check_supply(self.corpus, spec.mixtures, length, s.max_epochs, spec.pool)
 
     def flops(self, spec: RunSpec) -> float:
         """FLOPs of a training from its first step."""
@@ -220,9 +221,9 @@ class Study:
     def propose(self) -> Proposal:
         return self.method.propose(self.table, self.config.study.target_tokens)
 
-    def mixtures(self, proposal: Proposal) -> dict[str, dict[str, float]]:
+    def mixtures(self, proposal: Proposal) -> dict[str, verify.Mixture]:
         """The mixtures that verification trains, by name; the paper's only where there are any."""
-        known = {"uniform": self.uniform, "natural": self.natural}
+        known: dict[str, verify.Mixture] = {"uniform": self.uniform, "natural": self.natural}
         known |= {"predicted": dict(proposal.weights)} | candidates(proposal)
         asked = {name: known[name] for name in self.config.verify.mixtures if name in known}
         return asked | self.extra
@@ -236,7 +237,7 @@ class Study:
     def verification(self, proposal: Proposal) -> list[RunSpec]:
         return self._trainings(self.mixtures(proposal))
 
-    def _trainings(self, mixtures: Mapping[str, Mapping[str, float]]) -> list[RunSpec]:
+    def _trainings(self, mixtures: Mapping[str, verify.Mixture]) -> list[RunSpec]:
         tokens, seeds = self.config.study.target_tokens, self.config.verify.seeds
         return verify.specs(mixtures, tokens, seeds, self.target_size)
 
@@ -255,6 +256,13 @@ class Study:
             ]
             for name, weights in self.mixtures(proposal).items()
         }
+
+
+def _mixture(given: Mapping[str, float] | Sequence[Mapping[str, Any]]) -> verify.Mixture:
+    """One of `verify.extra`."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    return tuple(verify.Stage(stage["share"], dict(stage["weights"])) for stage in given)
 
 
 def candidates(proposal: Proposal) -> dict[str, dict[str, float]]:

@@ -74,12 +74,13 @@ def proposals(study: Study, proposal: Proposal) -> list[dict[str, Any]]:
         {
             "method": name,
             "tokens": proposal.tokens,
-            "weights": dict(weights),
+            "weights": verify.weights_of(mixture),
+            "stages": 1 if isinstance(mixture, Mapping) else len(mixture),
             "low": {},
             "high": {},
             "predicted_objective": predicted.get(name, {}).get("predicted_objective"),
         }
-        for name, weights in (candidates(proposal) | study.mixtures(proposal)).items()
+        for name, mixture in (candidates(proposal) | study.mixtures(proposal)).items()
         if name not in ("predicted", proposal.method)
     ]
     return [row, *others]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special  # scipy.stats takes half a second to import
@@ -21,21 +22,54 @@ TOKENS_SAVED = (
 Objective = Callable[[Mapping[str, float]], float]
 
 
+class Stage(NamedTuple):
+    """A part of training: its share of the tokens, and the weights of the domains in it."""
+
+    share: float
+    weights: Mapping[str, float]
+
+
+# The weights of the domains, or those of the stages of a curriculum: shares sum to 1.
+Mixture = Mapping[str, float] | tuple[Stage, ...]
+
+
+def weights_of(mixture: Mixture) -> dict[str, float]:
+    """The weights of the domains; of a curriculum those over all of its stages."""
+    if isinstance(mixture, Mapping):
+        return dict(mixture)
+    names = dict.fromkeys(name for stage in mixture for name in stage.weights)
+    return {name: sum(s.share * s.weights.get(name, 0.0) for s in mixture) for name in names}
+
+
 def specs(
-    mixtures: Mapping[str, Mapping[str, float]], tokens: int, seeds: int, size: str = ""
+    mixtures: Mapping[str, Mixture], tokens: int, seeds: int, size: str = ""
 ) -> list[RunSpec]:
     """The trainings of a model size: every mixture with every seed, seed by seed so that pairs
     finish together."""
+    asked = {name: _tokens(mixture, tokens) for name, mixture in mixtures.items()}
     return [
         RunSpec(
-            split_tokens(weights, tokens),
+            summed,
             VERIFICATION_SEED + seed,
             f"target {name} seed {seed}",
             size,
+            stages=stages,
         )
         for seed in range(seeds)
-        for name, weights in mixtures.items()
+        for name, (summed, stages) in asked.items()
     ]
+
+
+def _tokens(mixture: Mixture, total: int) -> tuple[dict[str, int], tuple[dict[str, int], ...]]:
+    """Whole tokens by domain, and those of each stage of a curriculum."""
+    if isinstance(mixture, Mapping):
+        return split_tokens(mixture, total), ()
+    lengths = split_tokens({str(i): stage.share for i, stage in enumerate(mixture)}, total)
+    stages = tuple(
+        split_tokens(stage.weights, n) for stage, n in zip(mixture, lengths.values(), strict=True)
+    )
+    names = dict.fromkeys(name for stage in stages for name in stage)
+    return {name: sum(stage.get(name, 0) for stage in stages) for name in names}, stages
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,12 @@
 """Each field that cannot be right is refused by name, value and remedy."""
 
-import pytest
+from pathlib import Path
 
-from autoscale_jax.config import check_domains, default_config, validate
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from autoscale_jax.config import check_domains, default_config, from_flags, validate
 from autoscale_jax.specs import BadInput
 
 
@@ -114,13 +118,81 @@ def test_ddo_takes_the_one_budget_that_is_the_target():
         ("llama", {"code": 0.5, "docs": 0.4}, "sums to 0.9"),
         ("llama", {"code": 1.5, "docs": -0.5}, "0 or more"),
         ("llama", {"code": 1.0}, "a weight to each of code, docs"),
+        ("llama", "uniform", "give {domain: weight}, or the stages of a curriculum"),
+        ("llama", 0.5, "give {domain: weight}, or the stages of a curriculum"),
     ],
 )
 def test_further_mixtures_to_verify(name, weights, message):
+    assert f"config.verify.extra.{name} = " in refused({name: weights}, message)
+
+
+HALF = {"code": 0.5, "docs": 0.5}
+
+
+def of_two(share=0.2, weights=HALF, **more):
+    """A curriculum whose first stage is right."""
+    return ({"share": 0.8, "weights": HALF}, {"share": share, "weights": weights} | more)
+
+
+@pytest.mark.parametrize(
+    ("stages", "where", "message"),
+    [
+        ((), "", "a curriculum has two stages or more"),
+        (of_two()[:1], "", "a curriculum has two stages or more; else give {domain: weight}"),
+        (of_two(share=0.3), "", "its shares sum to 1.1, not to 1"),
+        (of_two(share=0.0), "[1].share", "must be a number above 0"),
+        (of_two(share="a fifth"), "[1].share", "must be a number above 0"),
+        (of_two(part=0.2), "[1]", "a stage is {'share': 0.2, 'weights': {...}}"),
+        ((HALF, HALF), "[0]", "a stage is {'share': 0.2, 'weights': {...}}"),
+        (of_two(weights=0.5), "[1].weights", "give {domain: weight}"),
+        (of_two(weights={"code": 1.5, "docs": -0.5}), "[1].weights", "must be numbers, 0 or more"),
+        (of_two(weights={"code": 0.5, "docs": 0.4}), "[1].weights", "sums to 0.9, not to 1"),
+        (of_two(weights={"code": 1.0}), "[1].weights", "a weight to each of code, docs and to no"),
+        (
+            ({"share": 1 - 2e-5, "weights": HALF}, {"share": 2e-5, "weights": HALF}),
+            "[1].share",
+            "is 25 tokens, less than one sequence of 64; raise it",
+        ),
+    ],
+)
+def test_curricula_to_verify(stages, where, message):
+    for given in (tuple(stages), list(stages)):
+        assert f"config.verify.extra.hard last{where} = " in refused({"hard last": given}, message)
+
+
+def test_a_curriculum_is_valid():
+    config = default_config()
+    config.verify.extra = {"hard last": of_two(), "llama": HALF}
+    validate(config)
+    check_domains(config, ("code", "docs"))
+
+
+def test_a_curriculum_is_a_flag():
+    first, last = {"code": 0.3, "docs": 0.7}, {"code": 1.0, "docs": 0.0}
+    stages = ({"share": 0.8, "weights": first}, {"share": 0.2, "weights": last})
+    file = Path(__file__).parent.parent / "configs" / "quickstart.py"
+    extra = {"code last": stages, "llama": HALF}
+    argv = ["launch", f"--config={file}", f"--config.verify.extra={extra}"]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    config = from_flags(values, argv)
+    assert config.verify.extra == extra
+    validate(config)
+    check_domains(config, ("code", "docs"))
+
+
+def test_further_mixtures_have_names():
+    assert "config.verify.extra = " in refused([HALF], "give {name: {domain: weight}}")
+
+
+def refused(extra, message):
+    """The line with which `verify.extra` is refused."""
     config = default_config()
     config.study.floor = 0.0
-    config.verify.extra = {name: weights}
-    with pytest.raises(BadInput, match=message) as error:
+    config.verify.extra = extra
+    with pytest.raises(BadInput) as error:
         validate(config)
         check_domains(config, ("code", "docs"))
-    assert f"config.verify.extra.{name} = " in str(error.value)
+    line = str(error.value)
+    assert message in line and "\n" not in line
+    return line

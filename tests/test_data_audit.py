@@ -84,12 +84,40 @@ def test_epochs_of_a_run_are_counted_against_its_pool(workdir, data_settings, ca
     assert audit.main(["audit", str(workdir)]) == 0
 
 
+CURRICULUM = (
+    {"birds": 3000, "metals": 500, "rivers": 0},
+    {"birds": 0, "metals": 1200, "rivers": 700},
+)
+
+
+def test_each_stage_of_a_curriculum_is_counted(workdir, data_settings, capsys, monkeypatch):
+    corpus = prepare(data_settings, workdir / "corpus")
+    total = {"birds": 3000, "metals": 1700, "rivers": 700}
+    tokens, epochs = realised(corpus, CURRICULUM, 16)
+    change_run(
+        workdir, spec=RunSpec(total, stages=CURRICULUM), realised=tokens, epochs=epochs,
+        data=corpus.data_of(total),
+    )  # fmt: skip
+    assert audit.main(["audit", str(workdir)]) == 0
+    monkeypatch.setattr(audit, "order_of", lambda *a, **k: backwards(mix.order_of(*a, **k)))
+    assert audit.main(["audit", str(workdir)]) == 1
+    said = capsys.readouterr().out
+    assert "'rivers' got 704 tokens of 0 asked in stage 1" in said
+
+
+def backwards(order):
+    """The same sequences, the last first."""
+    order.at = lambda x_N, at=order.at: at(len(order) - 1 - x_N)
+    return order
+
+
 def test_what_was_trained_is_counted_over_the_order(workdir, data_settings, monkeypatch):
     """In blocks of any length, for any mixture; quotas say the same by another way."""
     corpus = prepare(data_settings, workdir / "corpus")
     monkeypatch.setattr(audit, "_AT_ONCE", 17)
     for asked in (ASKED, {"birds": 16, "metals": 0, "rivers": 900}, dict.fromkeys(ASKED, 40_000)):
-        counted = audit._count(mix.order_of(corpus, asked, 16, 3))
+        order = mix.order_of(corpus, asked, 16, 3)
+        counted = audit._count(order, 0, len(order))
         assert {name: 16 * n for name, n in counted.items()} == realised(corpus, asked, 16)[0]
 
 

@@ -1,13 +1,16 @@
 """Weights that change while training: as exact as fixed ones, the same on any host and resume."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscale_jax.data import batches
+from autoscale_jax.data import batches, supply
+from autoscale_jax.data.mix import OBJECTIVES
 from autoscale_jax.data.reweight import Drawn, Reweighted, draw
 from autoscale_jax.specs import BadInput
+from autoscale_jax.train.checkpoint import RunCheckpoint
 
 simplex = st.lists(st.floats(0, 1), min_size=6, max_size=6).filter(lambda w: sum(w) > 0.01)
 
@@ -44,25 +47,81 @@ def moving(step: int) -> dict[str, float]:
     return dict(zip(["birds", "metals", "rivers"], w / w.sum(), strict=True))
 
 
-def test_batches_resume_and_are_shared_among_hosts(corpus):
-    names = sorted(moving(0))
+def run(corpus, drawn, steps, objective="causal", **options):
+    """What is drawn after `steps`, and their batches."""
+    data, out = Reweighted(corpus, sorted(moving(0)), 16, 8, 7, objective, **options), []
+    for step in steps:
+        drawn, batch = data.batch(drawn, moving(step))
+        out.append(batch)
+    return drawn, out
 
-    def run(drawn, steps, **hosts):
-        data, out = Reweighted(corpus, names, 16, 4, 7, **hosts), []
-        for step in steps:
-            drawn, batch = data.batch(drawn, moving(step))
-            out.append(batch)
-        return drawn, out
 
-    start = Reweighted(corpus, names, 16, 4, 7).start()
-    _, whole = run(start, range(12))
-    middle, _ = run(start, range(5))
-    _, rest = run(Drawn(*(np.array(x.tolist()) for x in middle)), range(5, 12))
-    halves = [run(start, range(12), host=h, hosts=2)[1] for h in (0, 1)]
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_batches_are_shared_among_hosts(corpus, objective, hosts):
+    options = {"objective": objective, "segments": True}
+    drawn, whole = run(corpus, Drawn.nothing(3), range(12), **options)
+    parts = [
+        run(corpus, Drawn.nothing(3), range(12), host=h, hosts=hosts, **options)
+        for h in range(hosts)
+    ]
+    for own, _ in parts:
+        assert all((a == b).all() for a, b in zip(own, drawn, strict=True))
     for i, batch in enumerate(whole):
+        assert set(batch) == {"inputs", "targets", "weight", "segments"}
         for key, array in batch.items():
-            assert i < 5 or (rest[i - 5][key] == array).all()
-            assert (np.concatenate([half[i][key] for half in halves]) == array).all()
+            shares = [share[i][key] for _, share in parts]
+            assert len(array) == 8 and (np.concatenate(shares) == array).all()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_what_was_drawn_is_saved_by_orbax_and_continues(corpus, tmp_path, objective, hosts):
+    """With the model, as training saves it; on another number of hosts than before."""
+    _, whole = run(corpus, Drawn.nothing(3), range(12), objective)
+    middle, _ = run(corpus, Drawn.nothing(3), range(5), objective, host=1, hosts=2)
+    saved = RunCheckpoint(tmp_path, ["run"])
+    saved.save(5, (jnp.arange(3.0), middle))
+    saved.close(delete=False)
+    restored = RunCheckpoint(tmp_path, ["run"])
+    _, drawn = restored.restore((jnp.zeros(3), Drawn.nothing(3)))
+    restored.close(delete=False)
+    assert all(x.dtype == np.int64 for x in drawn)
+    assert all((a == b).all() for a, b in zip(drawn, middle, strict=True))
+    assert drawn.asked_K.max() > 2**32, "more than 32 bits hold"
+    parts = [
+        run(corpus, drawn, range(5, 12), objective, host=h, hosts=hosts)[1] for h in range(hosts)
+    ]
+    for i in range(7):
+        for key, array in whole[5 + i].items():
+            assert (np.concatenate([part[i][key] for part in parts]) == array).all()
+
+
+def test_documents_are_counted_as_in_a_fixed_mixture(corpus):
+    data = Reweighted(corpus, ["birds", "metals"], 16, 4, 7, segments=True)
+    _, batch = data.batch(data.start(), {"birds": 1.0, "metals": 0.0})
+    fixed = batches(corpus, {"birds": 64, "metals": 0}, 16, 4, 7, segments=True)[0]
+    assert set(batch) == set(fixed) and all((batch[key] == fixed[key]).all() for key in fixed)
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2])
+def test_what_is_realised_is_told_and_limited(corpus, max_epochs):
+    available = supply(corpus, 16)["metals"]
+    data = Reweighted(corpus, ["birds", "metals"], 16, 1, 7, max_epochs=max_epochs)
+    drawn, weights = data.start(), {"birds": 0.0, "metals": 1.0}
+    for _ in range(max_epochs * available):
+        drawn, _ = data.batch(drawn, weights)
+    tokens, epochs = data.realised(drawn)
+    assert tokens == {"birds": 0, "metals": max_epochs * available * 16}
+    assert epochs == {"birds": 0.0, "metals": max_epochs}
+    message = rf"tokens\['metals'\] = .*max_epochs = {max_epochs}; raise max_epochs to {max_epochs}"
+    with pytest.raises(BadInput, match=message) as error:
+        data.batch(drawn, weights)
+    assert "\n" not in str(error.value)
+    after, _ = data.batch(drawn, {"birds": 1.0, "metals": 0.0})  # other weights go on
+    assert data.realised(after)[0] == tokens | {"birds": 16}
+    free = Reweighted(corpus, ["birds", "metals"], 16, 1, 7)
+    free.batch(drawn, weights)
 
 
 def test_the_sequences_are_those_of_a_fixed_mixture(corpus):

@@ -84,6 +84,7 @@ def test_several_processes_share_one_slot(recipe, corpus, tmp_path, monkeypatch)
 
 def test_what_the_first_process_tells_the_others_is_the_same_run():
     pooled = RunSpec({"birds": 100}, 3, "few", pool={"birds": 64})
-    for spec in (SPECS[0], RunSpec({"birds": 100}, 3, "big", size="large"), pooled):
+    staged = RunSpec({"birds": 100, "metals": 9}, 3, stages=({"birds": 100}, {"metals": 9}))
+    for spec in (SPECS[0], RunSpec({"birds": 100}, 3, "big", size="large"), pooled, staged):
         told = RunSpec(**json.loads(json.dumps(_plain(spec))))
         assert told == spec and (told.label, told.size) == (spec.label, spec.size)

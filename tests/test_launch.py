@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 QUICK = "--config=configs/quickstart.py"
+# braces are doubled, since arguments are formatted
+HALF_A_CURRICULUM = "{{'hard last': ({{'share': 0.5, 'weights': {{'code': 1.0}}}},)}}"
 
 
 def launch(*arguments):
@@ -28,6 +30,10 @@ def launch(*arguments):
         ([QUICK, "--workdir={tmp}", "--config.study.budgts=(1,2)"], 'Did you mean "budgets"'),
         ([QUICK, "--workdir={tmp}", "--config.model.num_layers=four"], "--config.model.num_layers"),
         ([QUICK, "--workdir={tmp}", "--config.study.factor=0.5"], "config.study.factor = 0.5"),
+        (
+            [QUICK, "--workdir={tmp}", "--config.verify.extra=" + HALF_A_CURRICULUM],
+            "config.verify.extra.hard last = ",
+        ),
         ([QUICK, "--workdir={tmp}", "seed=1"], "argument 'seed=1': not a flag"),
         (["--config=configs/none.py", "--workdir={tmp}"], "configs/none.py"),
         (["--config=configs/gpt2_ddo.py:large", "--workdir={tmp}"], "no such variant"),

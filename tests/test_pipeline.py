@@ -167,6 +167,16 @@ def test_diverged_runs_are_reported_and_the_study_goes_on(tiny_config, tmp_path,
         ("study.match_repetition", True, r"the run's pool has .* epochs and max_epochs = 4;"),
         ("data.domains", {"birds": "/nowhere/*.txt", "metals": "/nowhere/m*"}, "/nowhere"),
         ("execute.slots", 3, "divide the 2 devices"),
+        (
+            "verify.extra",
+            {
+                "birds last": (
+                    {"share": 0.5, "weights": {"birds": 0.0, "metals": 0.5, "rivers": 0.5}},
+                    {"share": 0.5, "weights": {"birds": 1.0, "metals": 0.0, "rivers": 0.0}},
+                )
+            },
+            r"tokens\['birds'\] = 120000: .* epochs and max_epochs = 4",
+        ),
     ],
 )
 def test_refused_before_anything_trains(tiny_config, tmp_path, monkeypatch, field, value, message):
@@ -174,6 +184,8 @@ def test_refused_before_anything_trains(tiny_config, tmp_path, monkeypatch, fiel
     tiny_config[group][name] = value
     if field == "study.match_repetition":  # uniform's 1.5 epochs at the target, times 3
         tiny_config.study.target_tokens = 120_000
+    if field == "verify.extra":
+        tiny_config.study.target_tokens = 240_000
     if field == "study.budgets":
         tiny_config.study.target_tokens = 400_000
     monkeypatch.setattr(execute.TrainHere, "__call__", None)
@@ -231,6 +243,43 @@ def test_a_study_with_some_diverged_runs_goes_to_its_end(tiny_config, tmp_path, 
     assert {row["mixture"] for row in study["verification"]} >= {"uniform", "predicted"}
     assert any("diverged (not finite)" in line for line in study["warnings"])
     assert any(line.startswith("no law at 6,000 tokens") for line in study["warnings"])
+
+
+def test_a_curriculum_is_verified_beside_the_mixtures(tiny_config, tmp_path, monkeypatch):
+    plan = {"budgets": (6000,), "target_tokens": 6000, "method": "ddo", "base_seeds": 1}
+    tiny_config.study.update(plan)
+    first = {"birds": 0.6, "metals": 0.2, "rivers": 0.2}
+    last = {"birds": 0.0, "metals": 0.0, "rivers": 1.0}
+    tiny_config.verify.extra = {
+        "rivers last": ({"share": 0.75, "weights": first}, {"share": 0.25, "weights": last})
+    }
+    study = pipeline.run_study(tiny_config, tmp_path)
+    seeds = {}
+    for row in study["verification"]:
+        assert row["status"] == "ok"
+        seeds.setdefault(row["mixture"], []).append(row["seed"])
+    assert list(seeds) == ["uniform", "natural", "keep", "predicted", "rivers last"]
+    assert all(of == [1000, 1001] for of in seeds.values())
+    rows = [row for row in study["verification"] if row["mixture"] == "rivers last"]
+    asked = {"birds": 2700, "metals": 900, "rivers": 2400}
+    for row in rows:
+        assert row["requested"] == asked and row["weights"]["rivers"] == 0.4
+        assert all(abs(row["realised"][name] - n) < 2 * 16 for name, n in asked.items())
+    assert rows[0]["loss"] != rows[1]["loss"]
+    (proposed,) = [row for row in study["proposals"] if row["method"] == "rivers last"]
+    assert proposed["weights"] == pytest.approx({"birds": 0.45, "metals": 0.15, "rivers": 0.4})
+    assert "rivers last (curriculum of 2 stages, overall)" in (tmp_path / "report.md").read_text()
+    stages = (
+        {"birds": 2700, "metals": 900, "rivers": 900},
+        {"birds": 0, "metals": 0} | {"rivers": 1500},
+    )
+    with RunTable.open(tmp_path / "runs.jsonl", write=False) as table:
+        kept = [run.spec for run in table if run.spec.stages]
+    back = [run.spec for run in RunTable.from_csv(tmp_path / "runs.csv") if run.spec.stages]
+    assert kept == back and [spec.stages for spec in kept] == [stages, stages]
+    assert audit.main(["audit", str(tmp_path)]) == 0
+    monkeypatch.setattr(execute.TrainHere, "__call__", None)
+    assert pipeline.run_study(tiny_config, tmp_path) == study
 
 
 def remove_a_training_document(config, folder, name):

@@ -111,6 +111,20 @@ def test_arrays_know_what_runs_drew_on():
     assert unique_RxK.tolist() == [[math.inf, math.inf], [math.inf, 6.0]]
 
 
+def test_arrays_hold_runs_of_one_mixture(tmp_path):
+    """No law is fitted to what a curriculum gave."""
+    stages = ({"wiki": 30}, {"code": 10})
+    curriculum = dataclasses.replace(
+        run("b"), spec=RunSpec({"code": 10, "wiki": 30}, 1, "wiki first", stages=stages)
+    )
+    table = RunTable([run("a", label="plain"), curriculum])
+    assert table.arrays().names_R == ("plain",)
+    table.to_olmix(tmp_path)
+    files = tmp_path / "ratios.csv", tmp_path / "metrics.csv"
+    assert len(RunTable.from_olmix(*files)) == 1
+    assert table.find(curriculum.spec).key == "b" and len(table) == 2
+
+
 def test_arrays_of_nothing():
     arrays = RunTable([run(status="failed", loss={})]).arrays()
     assert arrays.tokens_RxK.shape == arrays.loss_RxE.shape == (0, 0)

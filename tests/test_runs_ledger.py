@@ -73,6 +73,17 @@ def test_a_pool_is_kept_and_told_from_a_run_without(path):
         assert table.find(RunSpec({"wiki": 7, "code": 100})).key == "key0"
 
 
+def test_stages_are_kept_and_told_from_a_run_without(path):
+    plain = RunSpec({"wiki": 7, "code": 100})
+    staged = RunSpec(plain.tokens, stages=({"code": 60, "wiki": 7}, {"code": 40}))
+    with RunTable.open(path) as table:
+        table.add(run())
+        table.add(run(key="b", spec=staged))
+    with RunTable.open(path) as table:
+        assert [r.spec.stages for r in table] == [(), ({"code": 60, "wiki": 7}, staged.stages[1])]
+        assert (table.find(plain).key, table.find(staged).key) == ("key0", "b")
+
+
 def test_the_data_of_a_run_are_kept_and_need_not_be_there(path):
     with RunTable.open(path) as table:
         table.add(run(key="a"))

@@ -33,6 +33,11 @@ def domains(values, **size):
 def a_run(draw):
     status = draw(st.sampled_from(["ok", "diverged", "failed"]))
     tokens = draw(domains(st.integers(0, 2**62)).filter(lambda t: sum(t.values())))
+    stages = ()
+    if draw(st.booleans()):
+        more = draw(domains(st.integers(0, 2**62)).filter(lambda t: sum(t.values())))
+        stages = tokens, more
+        tokens = {n: tokens.get(n, 0) + more.get(n, 0) for n in tokens | more}
     return Run(
         spec=RunSpec(
             tokens,
@@ -40,6 +45,7 @@ def a_run(draw):
             draw(text),
             draw(st.sampled_from(("", "20m"))),
             {name: draw(st.integers(0, 2**62)) for name in tokens if draw(st.booleans())},
+            stages,
         ),
         key=draw(text.filter(bool)),
         status=status,
@@ -256,3 +262,27 @@ def test_no_file_and_a_file_twice_are_refused(tmp_path):
         RunTable.from_csvs([])
     with pytest.raises(BadInput, match=r"small\.csv: given twice: give each file once"):
         RunTable.from_csvs([path, tmp_path / "other" / ".." / "small.csv"])
+
+
+def test_the_stages_of_a_curriculum_are_one_cell(csv):
+    stages = '"[{""a"": 7}, {""b"": 3}]"'
+    path = csv(f"run,tokens_a,tokens_b,loss_a,stages\nx,7,3,1.5,{stages}\ny,7,3,1.6,\n")
+    one, other = RunTable.from_csv(path)
+    assert one.spec.stages == ({"a": 7, "b": 0}, {"a": 0, "b": 3}) and other.spec.stages == ()
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (
+            "two",
+            r"line 2, column stages = 'two': write \[{\"domain\": tokens, ...}, ...\], or leave",
+        ),
+        ("3", r"line 2, column stages = '3': write"),
+        ("[1]", r"line 2, column stages = '\[1\]': write"),
+        ('"[{""a"": 5}, {""b"": 3}]"', r"line 2: stages sum to .*: make them agree"),
+    ],
+)
+def test_stages_that_are_none_are_refused(csv, cell, message):
+    with pytest.raises(BadInput, match=message):
+        RunTable.from_csv(csv(f"run,tokens_a,tokens_b,loss_a,stages\nx,7,3,1.5,{cell}\n"))

@@ -1,6 +1,7 @@
 """The nouns: identity of specs and keys, and exact integer token splits."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -38,6 +39,38 @@ def test_a_pool_is_whole_tokens_of_the_runs_domains():
         RunSpec({"a": 5}, pool={"a": 1.5})
     with pytest.raises(BadInput, match=r"pool\['b'\] = 3: tokens names no such domain; leave"):
         RunSpec({"a": 5}, pool={"b": 3})
+
+
+def test_stages_are_part_of_the_identity_and_a_run_without_is_as_it_was():
+    plain = RunSpec({"a": 10, "b": 20})
+    one = RunSpec({"a": 10, "b": 20}, stages=({"b": np.int64(15)}, {"b": 5, "a": 10}), label="x")
+    two = RunSpec({"b": 20, "a": 10}, stages=[{"a": 0, "b": 15}, {"a": 10, "b": 5}])
+    assert one == two and hash(one) == hash(two)
+    assert one.stages == ({"a": 0, "b": 15}, {"a": 10, "b": 5}) == one.mixtures
+    assert [list(stage) for stage in one.stages] == [["a", "b"]] * 2
+    assert one.total == 30 and one.weights == plain.weights
+    back = RunSpec({"a": 10, "b": 20}, stages=one.stages[::-1])
+    assert len({plain, one, back}) == 3
+    assert len({run_key(spec, {}, "data") for spec in (plain, one, back)}) == 3
+    assert plain.identity() == {"tokens": {"a": 10, "b": 20}, "seed": 0}
+    assert plain.mixtures == (plain.tokens,)
+    assert RunSpec(**json.loads(json.dumps(one.identity()))) == one
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"a": 5, "b": 1.5}, {"b": 5}], r"stages\[0\]\['b'\] = 1.5: give a whole number"),
+        ([{"a": 5, "b": 5}], r"stages = .*: a curriculum has two or more; leave it out"),
+        ([{"a": 5, "b": 5}, {"a": 0}], r"stages\[1\] = .*: has no tokens; leave the stage out"),
+        ([{"a": 5}, {"b": 4}], r"stages sum to {'a': 5, 'b': 4} and tokens = {'a': 5, 'b': 5}: m"),
+        ([{"a": 5}, {"b": 5, "c": 0}], r"'c': 0} and tokens = {'a': 5, 'b': 5}: make them agree"),
+    ],
+)
+def test_stages_are_two_or_more_that_sum_to_the_tokens(stages, message):
+    with pytest.raises(BadInput, match=message) as error:
+        RunSpec({"a": 5, "b": 5}, stages=stages)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("bad", [-1, 1.5, "3", True, None, math.nan])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from autoscale_jax import models
 from autoscale_jax.data import Order, eval_batches, quota, supply
+from autoscale_jax.data.mix import order_of
 from autoscale_jax.specs import BadInput, RunSpec, run_key
 from autoscale_jax.train import checkpoint
 from autoscale_jax.train.group import Member
@@ -189,6 +191,54 @@ def test_a_checkpoint_passes_between_meshes(recipe, corpus, tmp_path, whole_run)
     assert seen[0] > whole_run.curve[0].tokens, "it began again from the start"
     for name, loss in whole_run.loss.items():
         assert run.loss[name] == pytest.approx(loss, abs=2e-3)
+
+
+CURRICULUM = dataclasses.replace(
+    SPEC,
+    stages=(
+        {"birds": 6000, "metals": 1000, "rivers": 1},
+        {"birds": 0, "metals": 2000, "rivers": 3000},
+    ),
+)
+
+
+def test_each_stage_of_a_curriculum_is_exact(recipe, corpus):
+    """Counted over the order, which is what the run trains on."""
+    member, length = Member(CURRICULUM, recipe, corpus, 1), recipe.model.seq_len
+    order = order_of(corpus, CURRICULUM.stages, length, member.seed)
+    domain_N, index_N = order.at(np.arange(len(order)))
+    for stage, (start, stop) in zip(
+        CURRICULUM.stages, itertools.pairwise(order.starts), strict=True
+    ):
+        assert abs(stop - start - sum(stage.values()) / length) < 1
+        for k, asked in enumerate(stage.values()):
+            assert abs((domain_N[start:stop] == k).sum() - asked / length) < 1
+    streams = [corpus.train_tokens[name][:] for name in order.names]
+    trained = np.concatenate([batch["inputs"] for batch in member.data])
+    for row, k, i in zip(trained, domain_N, index_N, strict=False):
+        assert (row == streams[k][i * length : (i + 1) * length]).all()
+    counts = np.bincount(domain_N) * length
+    assert member.tokens == dict(zip(order.names, counts.tolist(), strict=True))
+
+
+def test_a_curriculum_trains_as_any_run_and_resumes_without_a_trace(
+    recipe, corpus, tmp_path, whole_run
+):
+    seen, first = [], sum(CURRICULUM.stages[0].values())
+
+    def interrupt(spec, progress):
+        seen.append(progress.tokens)
+        if progress.tokens > first:
+            raise Killed
+
+    whole = train(trainer(recipe, corpus, tmp_path / "whole"), CURRICULUM)
+    assert whole.status == "ok" and whole.key != whole_run.key and whole.loss != whole_run.loss
+    with pytest.raises(Killed):
+        train(trainer(recipe, corpus, tmp_path, checkpoint_seconds=0), CURRICULUM, interrupt)
+    continued = []
+    run = train(trainer(recipe, corpus, tmp_path), CURRICULUM, lambda s, p: continued.append(p))
+    assert continued[0].tokens > seen[0], "it began again from the start"
+    assert (run.loss, run.curve, run.key) == (whole.loss, whole.curve, whole.key)
 
 
 def test_half_deleted_checkpoints_are_never_restored(

@@ -232,6 +232,26 @@ def test_runs_of_other_pools_share_no_trunk(wsd):
     assert len(keys) == 2 and "" not in keys
 
 
+@pytest.mark.parametrize("schedule", ["wsd", "constant"])
+def test_curricula_share_no_trunk_and_are_exact(wsd, corpus, schedule):
+    recipe = dataclasses.replace(wsd, schedule=schedule)
+
+    def staged(spec):
+        half = {name: n // 2 for name, n in spec.tokens.items()}
+        rest = {name: n - half[name] for name, n in spec.tokens.items()}
+        return dataclasses.replace(spec, stages=(half, rest))
+
+    specs = [staged(SHORT), staged(LONG), SHORT]
+    assert chains(specs, recipe) == [[spec] for spec in specs]
+    assert trunk_key(staged(SHORT), recipe, "data") == ""
+    linear = dataclasses.replace(recipe, schedule="linear")
+    for spec in specs[:2]:
+        one, other = (Member(spec, r, corpus, 1) for r in (recipe, linear))
+        assert steps_of(spec, recipe) == one.grid.steps == len(one.data)
+        for a, b in zip(one.data, other.data, strict=True):
+            assert (a["inputs"] == b["inputs"]).all()
+
+
 def test_groups_branch_off_together_and_whole(wsd, corpus, tmp_path, monkeypatch):
     """As groups that did not; a group with a run that diverged is not branched off."""
     execute = {"slots": 1, "population": 2}

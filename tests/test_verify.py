@@ -73,3 +73,15 @@ def test_every_mixture_gets_every_seed_with_exact_tokens():
     assert len(specs) == 6
     assert all(spec.total == 1001 for spec in specs)
     assert {spec.seed for spec in specs} == {1000, 1001, 1002}
+
+
+def test_a_curriculum_has_whole_tokens_in_each_stage():
+    stages = (
+        verify.Stage(0.8, {"a": 0.5, "b": 0.5}),
+        verify.Stage(0.2, {"a": 0.0, "b": 1.0}),
+    )
+    one, two = verify.specs({"b last": stages}, 1001, 2)
+    assert one.stages == two.stages == ({"a": 401, "b": 400}, {"a": 0, "b": 200})
+    assert one.tokens == {"a": 401, "b": 600} and one.seed == 1000 and two.seed == 1001
+    assert verify.weights_of(stages) == pytest.approx({"a": 0.4, "b": 0.6})
+    assert verify.weights_of({"a": 0.4, "b": 0.6}) == {"a": 0.4, "b": 0.6}

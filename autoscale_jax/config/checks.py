@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from autoscale_jax.config.further import check_further, check_further_domains
 from autoscale_jax.config.refusal import multiples_near, refuse
 from autoscale_jax.config.search import check_search
 
@@ -145,8 +146,7 @@ def _check_study(c: ConfigDict) -> None:
     for name in c.verify.mixtures:
         if name not in MIXTURES:
             refuse("verify.mixtures", name, f"use some of {', '.join(MIXTURES)}")
-    for name, weights in dict(c.verify.extra or {}).items():
-        _check_mixture(name, dict(weights))
+    check_further(c, MIXTURES)
     if c.study.match_repetition not in (False, True):
         refuse("study.match_repetition", c.study.match_repetition, "use one of False, True")
     if c.study.match_repetition and c.study.method == "mfms_bo":
@@ -160,16 +160,6 @@ def _check_study(c: ConfigDict) -> None:
             refuse("study.eval_weights", weights, "at least one must be above 0")
 
 
-def _check_mixture(name: str, weights: dict[str, float]) -> None:
-    """One of `verify.extra`."""
-    if name in MIXTURES:
-        refuse(f"verify.extra.{name}", weights, "the name is taken; give another")
-    if not all(isinstance(w, int | float) and w >= 0 for w in weights.values()):
-        refuse(f"verify.extra.{name}", weights, "weights must be numbers, 0 or more")
-    if abs(sum(weights.values()) - 1) > 1e-6:
-        refuse(f"verify.extra.{name}", weights, f"sums to {sum(weights.values()):.6g}, not to 1")
-
-
 def _value(c: ConfigDict, field: str) -> float:
     group, name = field.split(".")
     return c[group][name]
@@ -181,10 +171,7 @@ def check_domains(c: ConfigDict, domains: tuple[str, ...]) -> None:
         if name not in domains:
             remedy = f"no such evaluation domain; there are {', '.join(domains)}"
             refuse("study.eval_weights", name, remedy)
-    for name, weights in dict(c.verify.extra or {}).items():
-        if set(weights) != set(domains):
-            remedy = f"give a weight to each of {', '.join(domains)} and to no other"
-            refuse(f"verify.extra.{name}", dict(weights), remedy)
+    check_further_domains(c, domains)
     if not 0 <= c.study.floor * len(domains) < 1:
         remedy = f"must be at least 0 and below 1/{len(domains)}, one over the number of domains"
         refuse("study.floor", c.study.floor, remedy)

@@ -123,7 +123,8 @@ def _search() -> ConfigDict:
 def _verify() -> ConfigDict:
     c = ConfigDict()
     c.mixtures = ("uniform", "natural", "keep", "predicted")  # of MIXTURES
-    # further ones, {name: {domain: weight}}
+    # further ones, {name: {domain: weight}}, and curricula, whose shares of the target sum to 1:
+    # {name: ({"share": 0.8, "weights": {domain: weight}}, {"share": 0.2, "weights": ...})}
     c.extra = config_dict.placeholder(object)
     c.seeds = 2  # 0 leaves verification out
     return c

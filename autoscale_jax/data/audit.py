@@ -7,6 +7,7 @@ of now are named and not checked. Exits with 1 on a mismatch, 2 on bad input.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -81,34 +82,38 @@ def _print_run(run: Run) -> None:
 
 def _check_run(corpus: Corpus, run: Run, seq_len: int) -> list[str]:
     wrong = []
-    sequences = _count(
-        order_of(corpus, run.spec.tokens, seq_len, run.spec.seed, pool=run.spec.pool)
-    )
+    order = order_of(corpus, run.spec.mixtures, seq_len, run.spec.seed, pool=run.spec.pool)
+    counted = [_count(order, *ends) for ends in itertools.pairwise(order.starts)]
     available = supply(corpus, seq_len, run.spec.pool)
     for name, asked in run.spec.tokens.items():
-        got, tokens = run.realised.get(name, 0), sequences[name] * seq_len
-        epochs = sequences[name] / available[name] if sequences[name] else 0.0
-        if abs(got - asked) >= seq_len:
-            wrong.append(f"run {run.key}: {name!r} got {got} tokens of {asked} asked")
+        n = sum(sequences[name] for sequences in counted)
+        got, tokens = run.realised.get(name, 0), n * seq_len
+        epochs = n / available[name] if n else 0.0
+        per_stage = zip(counted, run.spec.mixtures, strict=True)
+        off = [
+            i for i, (s, m) in enumerate(per_stage) if abs(s[name] * seq_len - m[name]) >= seq_len
+        ]
+        if abs(got - asked) >= seq_len * len(counted):
+            wrong.append(f"{name!r} got {got} tokens of {asked} asked")
         elif got != tokens:
-            wrong.append(f"run {run.key}: {name!r} got {got} tokens, this corpus gives {tokens}")
+            wrong.append(f"{name!r} got {got} tokens, this corpus gives {tokens}")
+        elif off:
+            got, asked = counted[off[0]][name] * seq_len, run.spec.mixtures[off[0]][name]
+            wrong.append(f"{name!r} got {got} tokens of {asked} asked in stage {off[0] + 1}")
         elif abs(run.epochs.get(name, 0.0) - epochs) > 1e-9:
-            wrong.append(
-                f"run {run.key}: {name!r} says {run.epochs.get(name)} epochs, this corpus gives"
-                f" {epochs}"
-            )
-    return wrong
+            wrong.append(f"{name!r} says {run.epochs.get(name)} epochs, this corpus gives {epochs}")
+    return [f"run {run.key}: {what}" for what in wrong]
 
 
-def _count(order: Order) -> dict[str, int]:
-    """Sequences by domain, counted one by one over the whole order.
+def _count(order: Order, start: int, stop: int) -> dict[str, int]:
+    """Sequences by domain, counted one by one over the positions of an order.
 
     The run's own order may differ in the study's seed and in how its domains take turns, which
     do not change what is counted.
     """
     sequences_K = np.zeros(len(order.names), np.int64)
-    for start in range(0, len(order), _AT_ONCE):
-        domain_N, _ = order.at(np.arange(start, min(start + _AT_ONCE, len(order))))
+    for first in range(start, stop, _AT_ONCE):
+        domain_N, _ = order.at(np.arange(first, min(first + _AT_ONCE, stop)))
         sequences_K += np.bincount(domain_N, minlength=len(order.names))
     return dict(zip(order.names, sequences_K.tolist(), strict=True))
 

@@ -75,10 +75,11 @@ def order_of(
     pool: Pool = NO_POOL,
 ) -> Order:
     """The order of the sequences of a run; the arguments are those of `batches`."""
-    stages = [quota(stage, seq_len) for stage in stages_of(tokens)]
-    shared = trunk_of(stages_of(tokens)[0], seq_len, trunk) if trunk else None
+    mixtures = stages_of(tokens)
+    alone = trunk and len(mixtures) == 1
+    shared = trunk_of(mixtures[0], seq_len, trunk) if alone else None
     return Order(
-        shared.stages + stages[1:] if shared else stages,
+        shared.stages if shared else [quota(mixture, seq_len) for mixture in mixtures],
         supply(corpus, seq_len),
         seed,
         shared.weights if shared else None,

@@ -28,8 +28,8 @@ class Order:
     Domains are numbered in the sorted order of their names (`names`). A domain's sequences are
     visited in a permutation of all it has, drawn from (seed, name), or of as many of them as its
     `pool` says; when they run out, another permutation follows for each further epoch. Stages go on
-    where the one before them stopped. `first_by` orders the first stage by these weights, which it
-    must be a `prefix` of.
+    where the one before them stopped; `starts` are their first positions and the end of the last.
+    `first_by` orders the first stage by these weights, which it must be a `prefix` of.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Order:
                     " add data or shorten seq_len"
                 )
         self._visits = Visits(self.names, available, seed, pool)
-        self._starts = [0, *itertools.accumulate(sum(stage.values()) for stage in stages)]
-        if self._starts[-1] >= _MOST_SEQUENCES:
+        self.starts = [0, *itertools.accumulate(sum(stage.values()) for stage in stages)]
+        if self.starts[-1] >= _MOST_SEQUENCES:
             raise BadInput(
-                f"tokens: a run of {self._starts[-1]} sequences; at most {_MOST_SEQUENCES - 1}"
+                f"tokens: a run of {self.starts[-1]} sequences; at most {_MOST_SEQUENCES - 1}"
                 " can be ordered, so lengthen seq_len"
             )
         number = {name: k for k, name in enumerate(self.names)}
@@ -64,17 +64,17 @@ class Order:
         self._before_SxK = np.cumsum([[0] * len(self.names), *counts], axis=0, dtype=np.int64)
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self.starts[-1]
 
     def at(self, position_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(domain_N, index_N): whose sequence trains at each position, and which of its own."""
         position_N = np.asarray(position_N, np.int64)
         domain_N = np.zeros(len(position_N), np.int32)
         rank_N = np.zeros(len(position_N), np.int64)
-        stage_N = np.searchsorted(self._starts[1:], position_N, side="right")
+        stage_N = np.searchsorted(self.starts[1:], position_N, side="right")
         for s in np.unique(stage_N):
             here = np.flatnonzero(stage_N == s)
-            domain_n, rank_n = _descend(self._stages[s], position_N[here] - self._starts[s])
+            domain_n, rank_n = _descend(self._stages[s], position_N[here] - self.starts[s])
             domain_N[here], rank_N[here] = domain_n, rank_n + self._before_SxK[s][domain_n]
         return domain_N, self._visits(domain_N, rank_N)
 

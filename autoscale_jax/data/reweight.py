@@ -6,6 +6,7 @@ weights give the same sequences on any host, and after a resume from `Drawn`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from autoscale_jax.data.corpus import Corpus
 from autoscale_jax.data.mix import Batch, Rows, read_rows
 from autoscale_jax.data.order import Visits
-from autoscale_jax.data.quotas import known_domain, supply
+from autoscale_jax.data.quotas import check_supply, known_domain, supply
 from autoscale_jax.specs import BadInput
 
 _ONE = 2**32  # weights are whole parts of this, so that sums are exact
@@ -57,7 +58,7 @@ class Reweighted:
     """Batches under weights that are given from step to step; rows and epochs as in `mix.batches`.
 
     `domains` fixes the order of arrays over K. Sequences are those that a fixed mixture with this
-    seed would visit first.
+    seed would visit first. No domain is repeated more than `max_epochs` times.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Reweighted:
         *,
         host: int = 0,
         hosts: int = 1,
+        segments: bool = False,
+        max_epochs: float = math.inf,
     ) -> None:
         if batch_size < 1 or batch_size % hosts:
             raise BadInput(
@@ -86,7 +89,9 @@ class Reweighted:
         self.domains = tuple(domains)
         self._visits = Visits(self.domains, available, seed, available)
         self._tokens_K = [corpus.train_tokens[name] for name in self.domains]
-        self._rows = Rows(corpus, objective, seed)
+        self._rows = Rows(corpus, objective, seed, segments)
+        self._corpus, self._max_epochs = corpus, max_epochs
+        self._available_K = np.array([available[name] for name in self.domains])
         self._seq_len, self._batch_size = seq_len, batch_size
         share = batch_size // hosts
         self._mine = slice(host * share, (host + 1) * share)
@@ -98,7 +103,8 @@ class Reweighted:
     def batch(self, drawn: Drawn, weights: Mapping[str, float]) -> tuple[Drawn, Batch]:
         """The batch that follows `drawn` under `weights`, and what is drawn after it.
 
-        Raises `BadInput` for weights that are no mixture of the domains.
+        Raises `BadInput` for weights that are no mixture of the domains, and where a domain would
+        be repeated too often; other weights can then follow the same `drawn`.
         """
         weight_K = np.array([weights.get(name, np.nan) for name in self.domains], np.float64)
         if set(weights) != set(self.domains) or not (weight_K >= 0).all():
@@ -107,8 +113,17 @@ class Reweighted:
             raise BadInput(f"weights sum to {weight_K.sum():.6g}: divide them to sum to 1")
         at_B = int(drawn.count_K.sum()) + np.arange(self._batch_size)
         after, domain_B, rank_B = draw(drawn, weight_K / weight_K.sum(), self._batch_size)
+        trained, _ = self.realised(after)
+        check_supply(self._corpus, trained, self._seq_len, self._max_epochs)
         index_B = self._visits(domain_B, rank_B)
         mine = self._mine
         rows = zip(domain_B[mine].tolist(), index_B[mine].tolist(), strict=True)
         n = mine.stop - mine.start
         return after, self._rows(*read_rows(self._tokens_K, rows, n, self._seq_len), at_B[mine])
+
+    def realised(self, drawn: Drawn) -> tuple[dict[str, int], dict[str, float]]:
+        """What was trained on so far: (tokens, epochs) by domain."""
+        tokens_K = (drawn.count_K * self._seq_len).tolist()
+        epochs_K = (drawn.count_K / self._available_K).tolist()
+        tokens = dict(zip(self.domains, tokens_K, strict=True))
+        return tokens, dict(zip(self.domains, epochs_K, strict=True))

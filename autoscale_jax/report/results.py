@@ -100,7 +100,7 @@ def _proposals(study: Study) -> Table:
     """All proposals side by side: shares, predicted objective, probability of beating uniform."""
     proposals, look = study["proposals"], looks(study)
     heads = [Column("", number=False)]
-    heads += [Column(p.get("method", "?")) for p in proposals]
+    heads += [Column(_heading(p)) for p in proposals]
     rows = [
         (
             Cell(name, colour=look[name].colour),
@@ -128,6 +128,11 @@ def _proposals(study: Study) -> Table:
     ]
     rows.append((Cell(f"chance to beat {reference}"), *chances))
     return Table(tuple(heads), tuple(rows), "Every proposal side by side.")
+
+
+def _heading(proposal: ProposalRow) -> str:
+    name, stages = proposal.get("method", "?"), proposal.get("stages", 1)
+    return name if stages < 2 else f"{name} (curriculum of {stages} stages, overall)"
 
 
 def gains(study: Study) -> Section:

@@ -37,11 +37,15 @@ class DomainRow(TypedDict, total=False):
 
 
 class ProposalRow(TypedDict, total=False):
-    """A mixture for `tokens` tokens; `p_beats[mixture]` is the probability of a lower objective."""
+    """A mixture for `tokens` tokens; `p_beats[mixture]` is the probability of a lower objective.
+
+    Of a curriculum `stages` is 2 or more and `weights` are those over all of them.
+    """
 
     method: str
     tokens: int | None
     weights: dict[str, float]
+    stages: int
     low: dict[str, Number]
     high: dict[str, Number]
     predicted_objective: Number
@@ -104,7 +108,8 @@ class CurveRow(TypedDict, total=False):
 
 
 class VerificationRow(TypedDict, total=False):
-    """One run at the target; `mixture` is "uniform", "natural", "keep" or "predicted"."""
+    """One run at the target; `mixture` is "uniform", "natural", "keep", "predicted" or another's
+    name."""
 
     mixture: str
     seed: int

@@ -50,11 +50,17 @@ class Row(NamedTuple):
             return int(x)
 
     def spec(
-        self, tokens: Mapping[str, int], seed: int, label: str, size: str, pool: Mapping[str, int]
+        self,
+        tokens: Mapping[str, int],
+        seed: int,
+        label: str,
+        size: str,
+        pool: Mapping[str, int],
+        stages: Sequence[Mapping[str, int]] = (),
     ) -> RunSpec:
         """The row's run; a mixture that is none is refused with its line."""
         try:
-            return RunSpec(tokens, seed, label, size, pool)
+            return RunSpec(tokens, seed, label, size, pool, tuple(stages))
         except BadInput as error:
             raise BadInput(f"{self.path} line {self.line}: {error}") from error
 

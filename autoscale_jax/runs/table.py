@@ -117,12 +117,13 @@ class RunTable:
     def arrays(self, where: Callable[[Run], bool] | None = None) -> RunArrays:
         """The ok runs (those that `where` holds for) as arrays; names sorted, runs in table order.
 
+        Curricula are left out: laws are of mixtures, and what a run learns depends on their order.
         A domain that a run does not name counts as 0 tokens. `unique_RxK` holds the runs' pools,
         infinite where a run has none of a domain; None where no run has any. No runs give arrays of
         shape (0, 0). Raises `BadInput` when a run lacks the loss of an evaluation domain that
         another one has.
         """
-        runs = [run for run in self.ok() if where is None or where(run)]
+        runs = [run for run in self._of_one_mixture() if where is None or where(run)]
         domains = tuple(sorted({name for run in runs for name in run.spec.tokens}))
         evals = tuple(sorted({name for run in runs for name in run.loss}))
         for run in runs:
@@ -200,9 +201,12 @@ class RunTable:
         return cls(olmix.read(Path(ratios), Path(metrics), tokens))
 
     def to_olmix(self, folder: PathLike) -> None:
-        """Writes the ok runs as `ratios.csv` and `metrics.csv`, which `from_olmix` reads back."""
-        runs = self.ok()
-        olmix.write(runs, self.arrays(), Path(folder))
+        """Writes the ok runs as `ratios.csv` and `metrics.csv`, which `from_olmix` reads back;
+        curricula, which these have no place for, are left out."""
+        olmix.write(self._of_one_mixture(), self.arrays(), Path(folder))
+
+    def _of_one_mixture(self) -> list[Run]:
+        return [run for run in self.ok() if not run.spec.stages]
 
     def _refuse_again(self, run: Run) -> None:
         there = self._rows.get(run.key) or self._aside.get(run.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from autoscale_jax.runs.csvfile import Row, Tokens, read_rows, run_total, split_
 from autoscale_jax.specs import BadInput, Run, Status, split_tokens
 
 FAMILIES = ("tokens_", "w_", "loss_", "ppl_", "realised_", "epochs_", "pool_")
-PLAIN = ("run", "label", "seed", "status", "tokens", "flops", "seconds", "message")
+PLAIN = ("run", "label", "seed", "status", "tokens", "flops", "seconds", "message", "stages")
 SIZE = "size"  # told apart as other columns are, where `run` repeats; in files of several sizes
 STATUSES = ("ok", "diverged", "failed")
 ROUNDING = 0.01  # how far from 1 the sum of weights rounded to a few digits may be
@@ -28,8 +29,9 @@ def read_tidy(path: Path, tokens: Tokens = None) -> tuple[list[Run], tuple[str, 
     `<domain>:x<factor>`, e.g. `wiki:x1/3`, over the evaluation domains; the result as
     `loss_<domain>` (nats per token) or `ppl_<domain>` (its exponential). Optional: `label`, `seed`,
     `size` (the model's, by name), `pool_<domain>` (unique tokens that the run drew on; empty: all),
-    `status`, `realised_<domain>`, `epochs_<domain>`, `flops`, `seconds`, `message`. Another column
-    (`step`, `model_size`) goes into the label as `step=1000`, and into the key where `run` repeats.
+    `stages` (of a curriculum, as JSON: `[{"wiki": 100}, {"code": 50}]`), `status`,
+    `realised_<domain>`, `epochs_<domain>`, `flops`, `seconds`, `message`. Another column (`step`,
+    `model_size`) goes into the label as `step=1000`, and into the key where `run` repeats.
     A row without one of its losses is a failed run unless a column `status` says otherwise.
     Raises `BadInput` naming file, line, column and value.
     """
@@ -72,7 +74,7 @@ def _run(row: Row, key: str, label: str, families: dict, tokens: Tokens) -> Run:
     size = row.cells.get(SIZE, "")
     pool = {d: row.count(c) for d, c in families["pool_"].items() if row.cells[c]}
     return Run(
-        spec=row.spec(_tokens(row, families, tokens), seed, label, size, pool),
+        spec=row.spec(_tokens(row, families, tokens), seed, label, size, pool, _stages(row)),
         key=key,
         status=cast(Status, status),
         loss=loss,
@@ -82,6 +84,18 @@ def _run(row: Row, key: str, label: str, families: dict, tokens: Tokens) -> Run:
         seconds=row.number("seconds") if row.cells.get("seconds") else 0.0,
         message=message,
     )
+
+
+def _stages(row: Row) -> list[dict[str, int]]:
+    """Tokens by domain of each stage of a curriculum; [] for a run of one mixture."""
+    remedy = 'write [{"domain": tokens, ...}, ...], or leave it empty for a run of one mixture'
+    try:
+        stages = json.loads(row.cells.get("stages") or "[]")
+    except json.JSONDecodeError:
+        row.refuse("stages", remedy)
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        row.refuse("stages", remedy)
+    return stages
 
 
 def _losses(row: Row, families: dict[str, dict[str, str]], status: str) -> dict[str, float]:
@@ -183,9 +197,10 @@ def _lines(numbers: list[int]) -> str:
 def write_tidy(runs: Sequence[Run], path: Path) -> None:
     """Writes every run, its key as `run`; an empty cell: not in this run.
 
-    Curves and `data` are left out.
+    The stages of a curriculum are one cell of JSON. Curves and `data` are left out.
     """
     sizes = [SIZE] if any(run.spec.size for run in runs) else []
+    stages = ["stages"] if any(run.spec.stages for run in runs) else []
     maps: dict[str, Callable[[Run], Mapping[str, float]]] = {
         "tokens_": lambda run: run.spec.tokens,
         "loss_": lambda run: run.loss,
@@ -194,11 +209,12 @@ def write_tidy(runs: Sequence[Run], path: Path) -> None:
         "pool_": lambda run: run.spec.pool,
     }
     names = {p: sorted({name for run in runs for name in of(run)}) for p, of in maps.items()}
-    header = ["run", "label", "seed", "status", "message", "flops", "seconds", *sizes]
+    header = ["run", "label", "seed", "status", "message", "flops", "seconds", *sizes, *stages]
     rows = [
         [run.key, run.spec.label, run.spec.seed, run.status, run.message]
         + [x if math.isfinite(x) else "" for x in (run.flops, run.seconds)]
         + [run.spec.size for _ in sizes]
+        + [json.dumps(run.spec.stages) if run.spec.stages else "" for _ in stages]
         + [of(run).get(name, "") for p, of in maps.items() for name in names[p]]
         for run in runs
     ]

@@ -22,11 +22,15 @@ Group = list[RunSpec]
 
 def steps_of(spec: RunSpec, recipe: Recipe) -> int:
     """Optimiser steps of a run."""
-    return -(-sum(quota(spec.tokens, recipe.model.seq_len).values()) // recipe.batch_size)
+    quotas = [quota(mixture, recipe.model.seq_len) for mixture in spec.mixtures]
+    return -(-sum(sum(sequences.values()) for sequences in quotas) // recipe.batch_size)
 
 
 def chains(specs: Sequence[RunSpec], recipe: Recipe) -> list[Group]:
-    """Runs that share a trunk, the shortest first; every other run is a chain of its own."""
+    """Runs that share a trunk, the shortest first; every other run is a chain of its own.
+
+    Curricula share none: what a longer one begins with is not the shorter one.
+    """
     found: dict[Hashable, Group] = {}
     for spec in specs:
         found.setdefault(_trunk_identity(spec, recipe), []).append(spec)
@@ -76,6 +80,8 @@ def _lengths(chain: Group, recipe: Recipe) -> tuple[int, ...]:
 
 
 def _trunk_identity(spec: RunSpec, recipe: Recipe) -> Hashable:
+    if spec.stages:
+        return spec
     branch = recipe.branch_step(steps_of(spec, recipe))
     trunk = trunk_of(spec.tokens, recipe.model.seq_len, branch * recipe.batch_size)
     if not branch or not trunk:

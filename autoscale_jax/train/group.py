@@ -59,7 +59,7 @@ class Member:
     ) -> None:
         self.spec = spec
         self.key = run_key(spec, recipe.identity(), corpus.fingerprint_of(spec.tokens))
-        self.tokens, self.epochs = realised(corpus, spec.tokens, recipe.model.seq_len, spec.pool)
+        self.tokens, self.epochs = realised(corpus, spec.mixtures, recipe.model.seq_len, spec.pool)
         self.grid = Grid(eval_steps, recipe.step_tokens, sum(self.tokens.values()))
         # one number from the study's seed and the run's: studies share no run's randomness
         self.seed = recipe.seed * 1_000_003 + spec.seed
@@ -67,7 +67,7 @@ class Member:
         self.branch = recipe.branch_step(self.grid.steps)  # where longer runs may branch off
         self.data = batches(
             corpus,
-            spec.tokens,
+            spec.mixtures,
             length,
             rows,
             self.seed,
