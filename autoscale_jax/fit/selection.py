@@ -37,7 +37,7 @@ LAWS: dict[str, Law] = {
 GOOD = 1.2  # laws within this factor of the best error are averaged
 FOLDS, MANY = 4, 100  # folds of runs at one budget; with many runs the first fold will do
 DRAWS = 500  # of the held-out runs: what the ranking may have been
-LEAST = 0.05  # share below which a law is not worth its fit
+LEAST = 0.1  # share below which a law is not worth its fit
 
 
 @dataclasses.dataclass(frozen=True)
