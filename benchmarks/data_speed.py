@@ -167,12 +167,14 @@ def synthetic(cache: Path, domains: int, shards: int, shard_tokens: int, real: b
             for name, side in (("train", found), ("eval", [one]))
         }
         content = {"kind": "domain", "name": f"d{k}", "dtype": "uint16", "warnings": []}
+        content |= {"rules": {}, "files": []}
         manifest.write(folder, {**content, **hashed, **sides})
     corpus = cache / "corpus"
     corpus.mkdir()
     (corpus / manifest.TOKENIZER).write_text(ByteTokenizer().to_json())
     named = [{"name": f"d{k}", "folder": f"domain-d{k}"} for k in range(domains)]
     content = {"kind": "corpus", "eval_limit": 0, "warnings": [], "domains": named}
+    content |= {"settings": {}}
     manifest.write(corpus, {**content, **hashed})
     return corpus
 
