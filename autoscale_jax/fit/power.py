@@ -205,12 +205,11 @@ def _check_points(x: np.ndarray, y: np.ndarray, w: np.ndarray, offset: str) -> N
     finite("x", x, "give tokens in units of the base run's, above 0", above=0, used=used)
     finite("y", y, "give the objective in units of the base run's", used=used)
     need = 3 if offset == "free" else 2
-    x_NxP, used_NxP = x.reshape(-1, x.shape[-1]), used.reshape(-1, x.shape[-1])
-    # Resampled fits repeat the same amounts, so the first rows stand for all.
-    for row, (x_P, used_P) in enumerate(zip(x_NxP[:1000], used_NxP[:1000], strict=True)):
-        n = len(np.unique(x_P[used_P]))
-        if n < need:
-            raise BadInput(
-                f"row {row}: {n} distinct amounts for {need} parameters: add a run"
-                + (" or fit with offset='zero'" if n == 2 else "")
-            )
+    x_NxP = np.sort(np.where(used, x, np.nan).reshape(-1, x.shape[-1]))  # NaN comes last
+    distinct_N = (np.diff(x_NxP) > 0).sum(1) + np.isfinite(x_NxP[:, 0])
+    for row in np.flatnonzero(distinct_N < need)[:1]:
+        n = distinct_N[row]
+        raise BadInput(
+            f"row {row}: {n} distinct amounts for {need} parameters: add a run"
+            + (" or fit with offset='zero'" if n == 2 else "")
+        )
