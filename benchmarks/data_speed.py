@@ -113,9 +113,9 @@ def index_of(folder: str) -> dict[str, float]:
     before, clock = _anonymous_mb(), Clock()
     corpus = open_corpus(Path(folder))
     tokens = {domain.name: domain.train_tokens for domain in corpus.domains}
-    from autoscale_jax.data import Order, quota, supply
+    from autoscale_jax.data.mix import order_of
 
-    order = Order([quota(tokens, LENGTH)], supply(corpus, LENGTH), seed=0)
+    order = order_of(corpus, tokens, LENGTH, seed=0)
     order.at(np.random.default_rng(0).integers(0, len(order), 100_000))
     cpu, wall = clock.read()
     return {

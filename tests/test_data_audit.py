@@ -102,7 +102,7 @@ def test_each_stage_of_a_curriculum_is_counted(workdir, data_settings, capsys, m
     monkeypatch.setattr(audit, "order_of", lambda *a, **k: backwards(mix.order_of(*a, **k)))
     assert audit.main(["audit", str(workdir)]) == 1
     said = capsys.readouterr().out
-    assert "'rivers' got 704 tokens of 0 asked in stage 1" in said
+    assert "'rivers' got 704 tokens of 0 asked up to stage 1" in said
 
 
 def backwards(order):

@@ -89,17 +89,17 @@ def _check_run(corpus: Corpus, run: Run, seq_len: int) -> list[str]:
         n = sum(sequences[name] for sequences in counted)
         got, tokens = run.realised.get(name, 0), n * seq_len
         epochs = n / available[name] if n else 0.0
-        per_stage = zip(counted, run.spec.mixtures, strict=True)
-        off = [
-            i for i, (s, m) in enumerate(per_stage) if abs(s[name] * seq_len - m[name]) >= seq_len
-        ]
-        if abs(got - asked) >= seq_len * len(counted):
+        # all of it by the end of each stage
+        given = list(itertools.accumulate(sequences[name] * seq_len for sequences in counted))
+        due = list(itertools.accumulate(mixture[name] for mixture in run.spec.mixtures))
+        off = [i for i, n in enumerate(due) if abs(given[i] - n) >= seq_len]
+        if abs(got - asked) >= seq_len:
             wrong.append(f"{name!r} got {got} tokens of {asked} asked")
         elif got != tokens:
             wrong.append(f"{name!r} got {got} tokens, this corpus gives {tokens}")
         elif off:
-            got, asked = counted[off[0]][name] * seq_len, run.spec.mixtures[off[0]][name]
-            wrong.append(f"{name!r} got {got} tokens of {asked} asked in stage {off[0] + 1}")
+            got, asked = given[off[0]], due[off[0]]
+            wrong.append(f"{name!r} got {got} tokens of {asked} asked up to stage {off[0] + 1}")
         elif abs(run.epochs.get(name, 0.0) - epochs) > 1e-9:
             wrong.append(f"{name!r} says {run.epochs.get(name)} epochs, this corpus gives {epochs}")
     return [f"run {run.key}: {what}" for what in wrong]

@@ -15,6 +15,7 @@ from etils import epath
 
 from autoscale_jax.data import manifest, mlm, settings, tokenize
 from autoscale_jax.data.build import build
+from autoscale_jax.data.interleave import ORDER_VERSION
 from autoscale_jax.data.plan import folder_of, plan
 from autoscale_jax.data.store import Shard, Tokens, TokenStore, check_shards
 from autoscale_jax.specs import BadInput, Domain, Run
@@ -57,7 +58,8 @@ class Corpus:
         return self.fingerprint_of(dict.fromkeys(self.fingerprints, 1))
 
     def fingerprint_of(self, tokens: Mapping[str, int]) -> str:
-        """What a run on `tokens` depends on; equal ones mean equal numbers from training.
+        """What a run on `tokens` depends on, the order of its sequences included; equal ones mean
+        equal numbers from training.
 
         All domains evaluate a run, so all held-out tokens count, but only the training tokens of
         the domains that it trains on: data added to another one leaves the run valid.
@@ -67,6 +69,7 @@ class Corpus:
             {name: held_out for name, (_, held_out) in self.fingerprints.items()},
             self.tokenizer.sha256,
             self.eval_limit,
+            ORDER_VERSION,
         ]
         return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 

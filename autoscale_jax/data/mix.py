@@ -11,7 +11,7 @@ import numpy as np
 from autoscale_jax.data import mlm
 from autoscale_jax.data.corpus import Corpus
 from autoscale_jax.data.order import Order
-from autoscale_jax.data.quotas import NO_POOL, Pool, quota, stages_of, supply
+from autoscale_jax.data.quotas import NO_POOL, Pool, interleavings, stages_of, supply
 from autoscale_jax.data.quotas import Tokens as TokensAsked
 from autoscale_jax.data.store import Tokens
 from autoscale_jax.data.trunk import trunk_of
@@ -79,10 +79,9 @@ def order_of(
     alone = trunk and len(mixtures) == 1
     shared = trunk_of(mixtures[0], seq_len, trunk) if alone else None
     return Order(
-        shared.stages if shared else [quota(mixture, seq_len) for mixture in mixtures],
+        shared.stages if shared else interleavings(mixtures, seq_len),
         supply(corpus, seq_len),
         seed,
-        shared.weights if shared else None,
         supply(corpus, seq_len, pool),
     )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from autoscale_jax.data.corpus import Corpus
+from autoscale_jax.data.interleave import Interleaving
 from autoscale_jax.specs import BadInput
 
 # Tokens by domain, of one mixture or of several that follow one another in training.
@@ -23,25 +24,28 @@ def stages_of(tokens: Tokens) -> list[Mapping[str, int]]:
     return stages
 
 
-def quota(tokens: Mapping[str, int], seq_len: int) -> dict[str, int]:
-    """Whole sequences of `seq_len` tokens per domain, by largest remainder.
+def interleavings(tokens: Tokens, seq_len: int) -> list[Interleaving]:
+    """How domains take turns in each stage of `tokens`, in whole sequences of `seq_len` tokens.
 
-    Each domain is within one sequence of what was asked and so is the total. Domains with 0 tokens
-    get 0 sequences. Raises `BadInput` when the tokens of all domains fill no sequence.
+    What a stage leaves over of a domain, or gives too much, is made good in the next stage that has
+    the domain: by the end of each stage a domain is within one sequence of all that was asked of
+    it. Raises `BadInput` when the tokens of a stage fill no sequence.
     """
-    if seq_len < 1:
-        raise BadInput(f"seq_len = {seq_len}: give 1 or more")
-    sequences = {name: n // seq_len for name, n in tokens.items()}
-    total = (2 * sum(tokens.values()) + seq_len) // (2 * seq_len)
-    if total == 0:
-        raise BadInput(
-            f"tokens = {dict(tokens)}: less than one sequence of seq_len = {seq_len};"
-            " ask for more tokens or shorten seq_len"
-        )
-    by_remainder = sorted(tokens, key=lambda name: (-(tokens[name] % seq_len), name))
-    for name in by_remainder[: total - sum(sequences.values())]:
-        sequences[name] += 1
-    return sequences
+    owed: dict[str, int] = {}
+    found = []
+    for stage in stages_of(tokens):
+        owed |= {name: n + owed.get(name, 0) for name, n in stage.items()}
+        due = {name: max(0, owed[name]) if n else 0 for name, n in stage.items()}
+        found.append(Interleaving.of(due, seq_len))
+        for name, sequences in found[-1].sequences.items():
+            owed[name] -= sequences * seq_len
+    return found
+
+
+def quota(tokens: Tokens, seq_len: int) -> dict[str, int]:
+    """Whole sequences of `seq_len` tokens per domain, over all stages: each is within one sequence
+    of what was asked. Domains with 0 tokens get 0. Raises as `interleavings`."""
+    return _total([stage.sequences for stage in interleavings(tokens, seq_len)])
 
 
 def supply(corpus: Corpus, seq_len: int, pool: Pool = NO_POOL) -> dict[str, int]:
@@ -83,7 +87,7 @@ def realised(
     An epoch is once through all sequences of the domain, or of its `pool`.
     """
     available = supply(corpus, seq_len, pool)
-    sequences = _total([quota(stage, seq_len) for stage in stages_of(tokens)])
+    sequences = quota(tokens, seq_len)
     trained = {name: n * seq_len for name, n in sequences.items()}
     epochs = {name: n / available[name] if n else 0.0 for name, n in sequences.items()}
     return trained, epochs

@@ -10,21 +10,20 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from autoscale_jax.data.order import prefix
-from autoscale_jax.data.quotas import quota
+from autoscale_jax.data.interleave import Interleaving
 
 SIMPLE = 64  # largest denominator of the largest domain's tokens over another's
 # Of weights in multiples of 1/GRID no ratio needs a larger one, and a run on a multiple of GRID
 # sequences of them ends where its trunk does: longer ones continue it from its end.
 GRID = 2 * SIMPLE
-_UNITS = 2**30  # so that 2 * position * units fits int64
+_UNITS = 2**30  # finer than any run
 
 
 class Trunk(NamedTuple):
-    """The order of a run's first sequences, and those before and after its end by domain."""
+    """The weights that order a run's first sequences; these, and those after them if there are."""
 
     weights: dict[str, int]
-    stages: list[dict[str, int]]
+    stages: list[Interleaving]
 
 
 def trunk_of(tokens: Mapping[str, int], seq_len: int, sequences: int) -> Trunk | None:
@@ -33,12 +32,12 @@ def trunk_of(tokens: Mapping[str, int], seq_len: int, sequences: int) -> Trunk |
     Of two such runs the order of the longer one's trunk begins with that of the shorter one's. None
     where the order would take more sequences of a domain than the run has.
     """
-    weights, whole = shared_weights(tokens), quota(tokens, seq_len)
-    first = dict.fromkeys(whole, 0) | prefix(weights, sequences)
-    rest = {name: n - first[name] for name, n in whole.items()}
+    weights, whole = shared_weights(tokens), Interleaving.of(tokens, seq_len).sequences
+    first = Interleaving.of(weights).first(sequences)
+    rest = {name: n - first.sequences.get(name, 0) for name, n in whole.items()}
     if min(rest.values()) < 0:
         return None
-    return Trunk(weights, [first, rest] if any(rest.values()) else [first])
+    return Trunk(weights, [first, Interleaving.of(rest)] if any(rest.values()) else [first])
 
 
 def shared_weights(tokens: Mapping[str, int]) -> dict[str, int]:

@@ -22,8 +22,8 @@ Group = list[RunSpec]
 
 def steps_of(spec: RunSpec, recipe: Recipe) -> int:
     """Optimiser steps of a run."""
-    quotas = [quota(mixture, recipe.model.seq_len) for mixture in spec.mixtures]
-    return -(-sum(sum(sequences.values()) for sequences in quotas) // recipe.batch_size)
+    sequences = quota(spec.mixtures, recipe.model.seq_len)
+    return -(-sum(sequences.values()) // recipe.batch_size)
 
 
 def chains(specs: Sequence[RunSpec], recipe: Recipe) -> list[Group]:
