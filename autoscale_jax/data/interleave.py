@@ -21,8 +21,8 @@ ORDER_VERSION = 2
 
 
 class Node(NamedTuple):
-    """Some domains: `tokens` asked of them, whole `sequences` they get, and the two parts they
-    fall into; a single `domain`, numbered in the order of names, has none."""
+    """Some domains: `tokens` asked of them, whole `sequences` they get, and the two `parts` they
+    fall into. A single `domain`, numbered in the order of names, has none; else it is -1."""
 
     tokens: int
     sequences: int
@@ -39,7 +39,7 @@ class Interleaving:
 
     @classmethod
     def of(cls, tokens: Mapping[str, int], seq_len: int = 1) -> Interleaving:
-        """Of `tokens` by domain, in whole sequences of `seq_len`.
+        """Of `tokens` asked by domain, in whole sequences of `seq_len`.
 
         Raises `BadInput` when the tokens of all domains fill no sequence.
         """
@@ -52,7 +52,7 @@ class Interleaving:
                 " ask for more tokens or shorten seq_len"
             )
         names = sorted(tokens)
-        asked = [(tokens[name], k) for k, name in enumerate(names) if tokens[name]]
+        asked = [(int(tokens[name]), k) for k, name in enumerate(names) if tokens[name]]
         root = _node(sorted(asked, key=lambda domain: -domain[0]), total, seq_len)
         sequences = {names[leaf.domain]: leaf.sequences for leaf in _leaves(root)}
         return cls(dict.fromkeys(tokens, 0) | sequences, root)
