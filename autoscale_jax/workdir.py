@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 
 from autoscale_jax.specs import BadInput
 
-WHERE = (
+# What may change between two starts of a study: where it runs, and what it verifies at its end.
+FREE = (
+    "verify.",
     "execute.",
     "mesh.",
     "train.accumulation",
@@ -35,8 +37,8 @@ def local(name: str, folder: str | Path) -> Path:
 def claim(workdir: Path, config: ConfigDict) -> None:
     """Make `workdir` this study's: create it, check that it is writable, record the config.
 
-    A folder that another config wrote is refused with the difference; fields that say where a
-    study runs, not what it is (`WHERE`), may change. Raises `BadInput`.
+    A folder that another config wrote is refused with the difference; fields that change nothing
+    of what is already there (`FREE`) are not part of it. Raises `BadInput`.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -46,7 +48,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
         raise BadInput(
             f"--workdir = {workdir}: cannot be written ({error.strerror}); give another folder"
         ) from error
-    settings = {k: v for k, v in flat(config.to_dict()).items() if not k.startswith(WHERE)}
+    settings = _fixed(flat(config.to_dict()))
     record = workdir / "config.json"
     if record.exists():
         _refuse_other(record, settings)
@@ -67,9 +69,13 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if not name.startswith(FREE)}
+
+
 def _refuse_other(record: Path, settings: dict[str, Any]) -> None:
     try:
-        before = json.loads(record.read_text())
+        before = _fixed(json.loads(record.read_text()))
     except ValueError as error:
         raise BadInput(
             f"{record}: not JSON ({error}); restore it or give another --workdir"

@@ -246,14 +246,18 @@ def test_a_study_with_some_diverged_runs_goes_to_its_end(tiny_config, tmp_path, 
 
 
 def test_a_curriculum_is_verified_beside_the_mixtures(tiny_config, tmp_path, monkeypatch):
+    """Of a study that is done already: only the curriculum is trained."""
     plan = {"budgets": (6000,), "target_tokens": 6000, "method": "ddo", "base_seeds": 1}
     tiny_config.study.update(plan)
+    without = pipeline.run_study(tiny_config, tmp_path)
     first = {"birds": 0.6, "metals": 0.2, "rivers": 0.2}
     last = {"birds": 0.0, "metals": 0.0, "rivers": 1.0}
     tiny_config.verify.extra = {
         "rivers last": ({"share": 0.75, "weights": first}, {"share": 0.25, "weights": last})
     }
     study = pipeline.run_study(tiny_config, tmp_path)
+    assert study["runs"][: len(without["runs"])] == without["runs"]
+    assert len(study["runs"]) == len(without["runs"]) + 2
     seeds = {}
     for row in study["verification"]:
         assert row["status"] == "ok"
@@ -264,7 +268,7 @@ def test_a_curriculum_is_verified_beside_the_mixtures(tiny_config, tmp_path, mon
     asked = {"birds": 2700, "metals": 900, "rivers": 2400}
     for row in rows:
         assert row["requested"] == asked and row["weights"]["rivers"] == 0.4
-        assert all(abs(row["realised"][name] - n) < 2 * 16 for name, n in asked.items())
+        assert all(abs(row["realised"][name] - n) < 16 for name, n in asked.items())
     assert rows[0]["loss"] != rows[1]["loss"]
     (proposed,) = [row for row in study["proposals"] if row["method"] == "rivers last"]
     assert proposed["weights"] == pytest.approx({"birds": 0.45, "metals": 0.15, "rivers": 0.4})
