@@ -68,7 +68,7 @@ class Study:
         what = [f"other data (changed: {changed})"] if changed else []
         if not all(changed_R):
             known = changed or all(run.data for run in stale)
-            what.append("another recipe" if known else "other data or another recipe")
+            what.append("another recipe or version" if known else "other data, recipe or version")
         return [
             f"{len(stale)} of {len(stale) + len(self.table)} runs are of {' or '.join(what)}: they "
             "stay in the file, count for nothing and are trained anew where the study needs them"

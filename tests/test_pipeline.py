@@ -342,9 +342,9 @@ def test_runs_of_another_recipe_count_for_nothing(whole_study, tiny_config, tmp_
         run = next(iter(table))
         study = Study(tiny_config, corpus, table)
         assert len(table) == 0 and len(study.method.ask(table)) == 18
-        assert study.notes[0].startswith("26 of 26 runs are of another recipe: they stay")
+        assert study.notes[0].startswith("26 of 26 runs are of another recipe or version: ")
         with pytest.raises(BadInput, match="is not run again"):
             table.add(run)
     old = RunTable(dataclasses.replace(run, data={}) for run in [run])
     (note,) = Study(tiny_config, corpus, old).notes
-    assert "1 of 1 runs are of other data or another recipe" in note
+    assert "1 of 1 runs are of other data, recipe or version" in note
