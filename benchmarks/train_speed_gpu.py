@@ -2,7 +2,7 @@
 
     pip install -e '.[train,cuda,peers,parity]'     # jax and torch of CUDA 13 both
     python benchmarks/train_speed_gpu.py [--json FILE] [--parts large population budget]
-        [--rows 16] [--remat dots] [--peers nanogpt nanogpt-bf16 huggingface]
+        [--rows 16] [--remat none] [--peers nanogpt nanogpt-bf16 huggingface]
         [--compile-modes default max-autotune] [--proxy-rows 2 8 32]
 
 large: tokens/s and model FLOP utilisation (the model's FLOPs as `models.flops_per_token` counts
@@ -25,8 +25,8 @@ Where a call has 10 minutes, one each for: `--parts large --peers NAME`, `--part
 population need ml-collections; budget also grain, portpicker, array-record and zstandard. The
 package itself runs from its folder: `PYTHONPATH=. python benchmarks/train_speed_gpu.py`.
 
-What the program of today does not do can be tried: `--remat none --unrolled 36` compiles the layers
-one by one, `--loss-chunk` changes how many logits a device holds at a time.
+What the program of today does not do can be tried: `--unrolled 0` compiles the layers as a loop,
+`--loss-chunk` changes how many logits a device holds at a time.
 `--model tiny` tries all of it on a CPU.
 """
 
@@ -180,7 +180,8 @@ def measurements(part: str, arguments: argparse.Namespace) -> Iterator[argparse.
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own: what one measurement finds, and where."""
-    layers.UNROLLED, loss.CHUNK = arguments.unrolled, arguments.loss_chunk
+    here = jax.default_backend()
+    layers.UNROLLED[here], loss.CHUNK[here] = arguments.unrolled, arguments.loss_chunk
     found = PARTS[arguments.part](arguments)
     return {"device": jax.devices()[0].device_kind, **versions(), **found}
 
@@ -226,7 +227,7 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--model", choices=MODELS, default="large")
     parser.add_argument("--rows", type=int, default=16, help="of a step")
-    parser.add_argument("--remat", choices=("none", "dots", "full"), default="dots")
+    parser.add_argument("--remat", choices=("none", "dots", "full"), default="none")
     parser.add_argument("--peers", choices=PEERS, nargs="+", default=PEERS)
     parser.add_argument(
         "--compile-modes", choices=MODES, nargs="+", default=["default", "max-autotune"]
@@ -237,9 +238,11 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=8, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--unrolled", type=int, default=layers.UNROLLED, help="most layers outside a loop"
+        "--unrolled", type=int, default=layers.UNROLLED["gpu"], help="most layers outside a loop"
     )
-    parser.add_argument("--loss-chunk", type=int, default=loss.CHUNK, help="logits at a time")
+    parser.add_argument(
+        "--loss-chunk", type=int, default=loss.CHUNK["gpu"], help="logits at a time"
+    )
     return parser.parse_args(argv)
 
 

@@ -68,7 +68,7 @@ def curve(devices, fsdp=1, tensor=1, accumulation=1, count=1):
 def on_meshes(name, shapes):
     """The curve of one device, then of each mesh (fsdp, tensor) of all eight."""
     global RECIPE
-    loss.CHUNK = 2 * 2 * VOCAB
+    loss.CHUNK["cpu"] = 2 * 2 * VOCAB
     RECIPE = dataclasses.replace(RECIPE, model=MODELS[name])
     return {"one": curve(1), "meshes": [(*shape, curve(8, *shape)) for shape in shapes]}
 

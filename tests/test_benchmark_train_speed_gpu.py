@@ -209,11 +209,13 @@ def test_random_tokens_use_the_whole_vocabulary():
 def test_the_model_is_compiled_as_the_arguments_say(monkeypatch):
     """Layers one by one leave no loop over them; a smaller piece of logits leaves more pieces."""
     layers, loss = train_speed_gpu.layers, train_speed_gpu.loss
-    monkeypatch.setattr(layers, "UNROLLED", layers.UNROLLED)
-    monkeypatch.setattr(loss, "CHUNK", loss.CHUNK)
+    monkeypatch.setattr(layers, "UNROLLED", dict(layers.UNROLLED))
+    monkeypatch.setattr(loss, "CHUNK", dict(loss.CHUNK))
     seen = []
     monkeypatch.setitem(
-        train_speed_gpu.PARTS, "large", lambda _: seen.append((layers.UNROLLED, loss.CHUNK)) or {}
+        train_speed_gpu.PARTS,
+        "large",
+        lambda _: seen.append((layers.UNROLLED["cpu"], loss.CHUNK["cpu"])) or {},
     )
     chosen = argparse.Namespace(part="large", unrolled=36, loss_chunk=2**20)
     assert train_speed_gpu.measure(chosen)["device"] == "cpu"

@@ -25,7 +25,7 @@ def arguments(rows=2, length=24, width=8, columns=48, vocab=45):
 @pytest.mark.parametrize("chunk", [2**26, 2 * 8 * 48], ids=["one piece", "three pieces"])
 def test_values_and_gradients(chunk, monkeypatch):
     """Weights that differ by position included: values to 1e-6, gradients to 1e-5."""
-    monkeypatch.setattr(loss, "CHUNK", chunk)
+    monkeypatch.setitem(loss.CHUNK, "cpu", chunk)
     x, head, bias, targets = arguments()
     weight_BxL = jnp.arange(48.0).reshape(2, 24) / 48
 

@@ -123,6 +123,7 @@ def test_a_plan_of_a_card_says_what_is_estimated(tiny_file):
     [
         ("cpu:zero", "use cpu:N"),
         ("gpu:a100:8", "card 'a100'; use one of a100-40gb"),
+        ("cuda:h100", "use cpu:N, gpu:CARD:N, cuda:CARD:N"),
         ("v9x:4x4", "use cpu:N"),
         ("v5e:four", "use cpu:N"),
     ],
@@ -219,6 +220,19 @@ def test_products_that_the_tpus_compiler_writes_as_convolutions():
     assert found.flops - found.kernel_flops == 2 * (5 * 8) * (6 * 4) * (3 * 7)
 
 
+def test_products_inside_cudnns_attention():
+    """Two forward and five backward, of L x L x d, for rows x heads."""
+    text = """ENTRY %main (q: bf16[2,8,3,4]) -> (bf16[2,8,3,4], bf16[2,8,3,4]) {
+  %q = bf16[2,8,3,4]{3,2,1,0} parameter(0)
+  %f = bf16[2,8,3,4]{3,2,1,0} custom-call(%q, %q, %q), custom_call_target="__cudnn$fmhaSoftmax"
+  %b = bf16[2,8,3,4]{3,2,1,0} custom-call(%q, %f), custom_call_target="__cudnn$fmhaSoftmaxBackward"
+  ROOT %t = (bf16[2,8,3,4]{3,2,1,0}, bf16[2,8,3,4]{3,2,1,0}) tuple(%f, %b)
+}
+"""
+    found = plan_cost.cost(hlo.parse(text))
+    assert found.flops == found.kernel_flops == 2 * (2 + 5) * (2 * 3) * 8**2 * 4
+
+
 GPT2_DDO = ("-m", "autoscale_jax.train.plan", "--config=configs/gpt2_ddo.py")
 needs_libtpu = needs("libtpu", "tpu")
 
@@ -245,13 +259,36 @@ def test_gpt2_large_fits_tpus(topology, flags, products):
     """The TPU's own compiler, splash attention included; a minute or two of a core each. Products
     over the model's: with full rematerialisation about 4/3."""
     done = python(*GPT2_DDO, *flags, f"--topology={topology}", JAX_PLATFORMS="cpu")
+    fits_as_compiled(done, products)
+
+
+def fits_as_compiled(done, products):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == ""
-    assert "  fits: needs" in done.stdout
+    assert "  fits: needs" in done.stdout and "estimate" not in done.stdout
     line = next(line for line in done.stdout.splitlines() if "products" in line)
     assert "in kernels" in line
     assert products[0] < float(line.split(", ")[1].split()[0]) < products[1]
     assert math.isfinite(float(done.stdout.split("at best")[1].split()[0]))
+
+
+@pytest.mark.slow
+@needs("jax_cuda13_plugin", "cuda")
+@pytest.mark.parametrize(
+    ("cards", "flags", "products"),
+    [
+        ("h200:1", [], (1.0, 1.1)),
+        ("h200:1", ["--config.model.remat=none"], (1.0, 1.1)),
+        ("h200:1", ["--config.model.remat=full"], (1.2, 1.4)),
+        ("a100-80gb:1", [], (1.0, 1.1)),
+        ("a100-40gb:8", [], (1.0, 1.1)),
+        ("a100-40gb:8", flags_of(8, 1), (1.0, 1.1)),
+        ("h100:8", flags_of(4, 2), (1.0, 1.1)),
+    ],
+)
+def test_gpt2_large_fits_cards_by_cudas_compiler(cards, flags, products):
+    """cuDNN's attention included, without a card; half a minute of a core each."""
+    fits_as_compiled(python(*GPT2_DDO, *flags, f"--topology=cuda:{cards}"), products)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ backward: the backward pass computes each piece anew.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 from autoscale_jax.models import sharding
 from autoscale_jax.models.sharding import ROWS, TENSOR
 
-CHUNK = 2**26  # logits on a device at a time: 256 MiB
+# Logits on a device at a time: 256 MiB; on a GPU 1 GiB, since each piece adds to the head's
+# gradient in memory.
+CHUNK = {"cpu": 2**26, "gpu": 2**28, "tpu": 2**26}
 
 
 @jax.named_scope("cross_entropy")  # as profiles show it
@@ -39,12 +42,7 @@ def cross_entropy(
     # Each device sums the head's gradient over its own pieces before any is exchanged.
     @sharding.on_each(ROWS, in_specs=(split, whole, whole, split), out_specs=split)
     def run(x: jax.Array, head: jax.Array, bias: jax.Array | None, targets: jax.Array) -> Any:
-        def piece(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return _losses(logits(part[0], head, bias, vocab), part[1])
-
-        if count == 1:
-            return piece((x, targets))
-        return _join(jax.lax.map(jax.checkpoint(piece), _cut((x, targets), count)))
+        return _losses(x, head, bias, targets, vocab, count)
 
     return run(x_BxLxD, head_VxD, bias_V, targets_BxL)
 
@@ -54,15 +52,17 @@ def pieces(rows: int, length: int, columns: int) -> int:
 
     As few as possible; single positions where even they have more.
     """
+    most = CHUNK[sharding.platform()]
     divisors = (n for n in range(1, length) if length % n == 0)
-    return next((n for n in divisors if rows * length * columns <= n * CHUNK), length)
+    return next((n for n in divisors if rows * length * columns <= n * most), length)
 
 
 def logits(
     x_BxLxD: jax.Array, head_VxD: jax.Array, bias_V: jax.Array | None, vocab: int
 ) -> jax.Array:
     """[B, L, V] float32, those that pad the vocabulary at -1e30."""
-    logit_BxLxV = _product(x_BxLxD, head_VxD)
+    head = head_VxD.astype(x_BxLxD.dtype)
+    logit_BxLxV = jnp.einsum("bld,vd->blv", x_BxLxD, head, preferred_element_type=jnp.float32)
     if bias_V is not None:
         logit_BxLxV += bias_V
     if vocab < len(head_VxD):
@@ -70,35 +70,95 @@ def logits(
     return logit_BxLxV
 
 
-def _losses(logit_BxLxV: jax.Array, targets_BxL: jax.Array) -> jax.Array:
-    if sharding.platform() == "cpu":  # a gather: 7% of a small model's step faster
-        picked_BxL = jnp.take_along_axis(logit_BxLxV, targets_BxL[..., None], -1)[..., 0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _losses(
+    x: jax.Array,
+    head: jax.Array,
+    bias: jax.Array | None,
+    targets: jax.Array,
+    vocab: int,
+    count: int,
+) -> jax.Array:
+    return _forward(x, head, bias, targets, vocab, count)[0]
+
+
+def _forward(
+    x: jax.Array,
+    head: jax.Array,
+    bias: jax.Array | None,
+    targets: jax.Array,
+    vocab: int,
+    count: int,
+) -> tuple[jax.Array, Any]:
+    """Losses, and what the backward pass takes: of a single piece its logits, too."""
+    rounded = head.astype(x.dtype)  # once for all pieces
+
+    def piece(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        x_BxLxD, targets_BxL = part
+        logit_BxLxV = logits(x_BxLxD, rounded, bias, vocab)
+        normaliser_BxL = jax.nn.logsumexp(logit_BxLxV, axis=-1)
+        found = normaliser_BxL - _picked(logit_BxLxV, targets_BxL), normaliser_BxL
+        return (*found, logit_BxLxV) if count == 1 else found
+
+    if count == 1:
+        loss_BxL, normaliser_BxL, logit_BxLxV = piece((x, targets))
+        return loss_BxL, (x, head, bias, targets, normaliser_BxL, logit_BxLxV)
+    loss_BxL, normaliser_BxL = map(_join, jax.lax.map(piece, _cut((x, targets), count)))
+    return loss_BxL, (x, head, bias, targets, normaliser_BxL, None)
+
+
+def _backward(vocab: int, count: int, kept: Any, gradient_BxL: jax.Array) -> tuple[Any, ...]:
+    """Products of factors of x's dtype, added up in float32."""
+    x_BxLxD, head_VxD, bias_V, targets_BxL, normaliser_BxL, logit_BxLxV = kept
+    rounded = head_VxD.astype(x_BxLxD.dtype)
+
+    def piece(sums: Any, part: Any) -> tuple[Any, jax.Array]:
+        x, targets, normaliser, gradient, logit = part
+        if logit is None:
+            logit = logits(x, rounded, bias_V, vocab)
+        share = jnp.exp(logit - normaliser[..., None]) * gradient[..., None]
+        wrong = _less(share, targets, gradient)
+        f32, factor = jnp.float32, wrong.astype(x.dtype)
+        dhead, dbias = sums
+        dhead += jnp.einsum("blv,bld->vd", factor, x, preferred_element_type=f32)
+        dbias = None if dbias is None else dbias + wrong.sum((0, 1))
+        dx = jnp.einsum("blv,vd->bld", factor, rounded, preferred_element_type=f32)
+        return (dhead, dbias), dx.astype(x.dtype)
+
+    sums = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (head_VxD, bias_V))
+    parts = (x_BxLxD, targets_BxL, normaliser_BxL, gradient_BxL, logit_BxLxV)
+    if count == 1:
+        (dhead_VxD, dbias_V), dx_BxLxD = piece(sums, parts)
     else:
-        hit_BxLxV = targets_BxL[..., None] == jnp.arange(logit_BxLxV.shape[-1])
-        picked_BxL = jnp.sum(jnp.where(hit_BxLxV, logit_BxLxV, 0), axis=-1)
-    return jax.nn.logsumexp(logit_BxLxV, axis=-1) - picked_BxL
+        (dhead_VxD, dbias_V), dx = jax.lax.scan(piece, sums, _cut(parts, count))
+        dx_BxLxD = _join(dx)
+    return dx_BxLxD, dhead_VxD, dbias_V, None
 
 
-@jax.custom_vjp
-def _product(x_BxLxD: jax.Array, head_VxD: jax.Array) -> jax.Array:
-    """x head' in float32 from factors of x's dtype, and so are the products of its gradients."""
-    head = head_VxD.astype(x_BxLxD.dtype)
-    return jnp.einsum("bld,vd->blv", x_BxLxD, head, preferred_element_type=jnp.float32)
+_losses.defvjp(_forward, _backward)
 
 
-def _product_forward(x: jax.Array, head: jax.Array) -> tuple[jax.Array, Any]:
-    return _product(x, head), (x, head)
+# One of V by its place on a CPU, where that is a few percent of a small model's step faster, and by
+# comparison elsewhere.
 
 
-def _product_backward(factors: Any, gradient_BxLxV: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x_BxLxD, head_VxD = factors
-    g, head, f32 = gradient_BxLxV.astype(x_BxLxD.dtype), head_VxD.astype(x_BxLxD.dtype), jnp.float32
-    dx_BxLxD = jnp.einsum("blv,vd->bld", g, head, preferred_element_type=f32)
-    dhead_VxD = jnp.einsum("blv,bld->vd", g, x_BxLxD, preferred_element_type=f32)
-    return dx_BxLxD.astype(x_BxLxD.dtype), dhead_VxD
+def _picked(x_BxLxV: jax.Array, targets_BxL: jax.Array) -> jax.Array:
+    """The target's own, [B, L]."""
+    if sharding.platform() == "cpu":
+        return jnp.take_along_axis(x_BxLxV, targets_BxL[..., None], -1)[..., 0]
+    return jnp.sum(jnp.where(_hit(x_BxLxV, targets_BxL), x_BxLxV, 0), axis=-1)
 
 
-_product.defvjp(_product_forward, _product_backward)
+def _less(x_BxLxV: jax.Array, targets_BxL: jax.Array, amount_BxL: jax.Array) -> jax.Array:
+    """x with so much less at the target."""
+    if sharding.platform() == "cpu":
+        row_BxL, place_BxL = jnp.indices(targets_BxL.shape)
+        return x_BxLxV.at[row_BxL, place_BxL, targets_BxL].add(-amount_BxL)
+    return x_BxLxV - jnp.where(_hit(x_BxLxV, targets_BxL), amount_BxL[..., None], 0)
+
+
+def _hit(x_BxLxV: jax.Array, targets_BxL: jax.Array) -> jax.Array:
+    return targets_BxL[..., None] == jnp.arange(x_BxLxV.shape[-1])
 
 
 def _cut(tree: Any, count: int) -> Any:
@@ -111,5 +171,5 @@ def _cut(tree: Any, count: int) -> Any:
 
 
 def _join(x: jax.Array) -> jax.Array:
-    """[count, B, L / count] as [B, L]."""
-    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)
+    """[count, B, L / count, ...] as [B, L, ...]."""
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])

@@ -54,6 +54,12 @@ class Instruction:
     attributes: str
     root: bool
 
+    @property
+    def target(self) -> str:
+        """What a custom call calls, "" of anything else."""
+        found = re.search(r'custom_call_target="([^"]*)"', self.attributes)
+        return found.group(1) if found else ""
+
     def called(self, attribute: str) -> str:
         """The computation that an attribute (calls, body, condition) names, "" without one."""
         found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)

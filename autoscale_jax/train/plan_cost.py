@@ -21,8 +21,10 @@ COLLECTIVES = (
     *("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"),
     "collective-broadcast",
 )
-# Products of L x L x d, for each row and head, in the TPU's attention kernels, by their names.
+# Products of L x L x d, for each row and head, in attention kernels: the TPU's by their names, and
+# cuDNN's by what they call.
 KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
+CUDNN_PRODUCTS = 2, 5  # forward, backward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,12 +132,17 @@ def _pairs(
 
 
 def attention_flops(instruction: Instruction, near: Computation) -> float:
-    """Of a splash attention kernel, whose inside the compiler does not show; 0 of anything else.
+    """Of a kernel of flash attention, whose inside the compiler does not show; 0 of anything else.
 
     Each of its products is 2 L^2 d a row and head, the full square even where a causal kernel
     leaves blocks of the future out: as `models.flops_per_token` counts.
     """
-    if 'custom_call_target="tpu_custom_call"' not in instruction.attributes:
+    target = instruction.target
+    if target.startswith("__cudnn$fmha"):
+        products = CUDNN_PRODUCTS["Backward" in target]
+        rows, length, heads, width = _operand(instruction, near, 0).shape  # queries
+        return 2.0 * products * rows * heads * length**2 * width
+    if target != "tpu_custom_call":
         return 0.0
     products = next((n for k, n in KERNEL_PRODUCTS.items() if instruction.name.startswith(k)), 0)
     if not products:

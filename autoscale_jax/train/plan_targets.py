@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 
 from autoscale_jax.specs import BadInput
+from autoscale_jax.train.plan_cards import AMPERE, HOPPER, target_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ NO_TPU = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-1",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
-FORMS = "cpu:N, gpu:CARD:N or a TPU topology such as v5e:4x4 or v5p:4x4x4"
+FORMS = "cpu:N, gpu:CARD:N, cuda:CARD:N or a TPU topology such as v5e:4x4 or v5p:4x4x4"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,23 +66,26 @@ class Target:
 
 
 def find_target(topology: str) -> Target:
-    """The devices of "cpu:8", "gpu:a100-40gb:8" or "v5e:4x4". Call it before anything uses jax.
+    """The devices of "cpu:8", "gpu:h200:8", "cuda:h200:8" or "v5e:4x4". Call it before anything
+    uses jax.
 
-    TPUs need the package libtpu, but none of their hardware; cards are compiled for as so many
-    simulated CPU devices. Raises `BadInput` for anything else.
+    "gpu" cards are compiled for as so many simulated CPU devices. TPUs need the package libtpu and
+    "cuda" cards jax's CUDA plugin, but neither its hardware. Raises `BadInput` for anything else.
     """
     jax.config.update("jax_platforms", "cpu")
     kind, *rest = topology.split(":")
     count = int(rest[-1]) if rest and rest[-1].isdigit() else 0
     if kind == "cpu" and count and len(rest) == 1:
         return Target(topology, _simulated(count), None, True)
-    if kind == "gpu" and count and len(rest) == 2:
+    if kind in ("gpu", "cuda") and count and len(rest) == 2:
         cards = [name for name in CHIPS if not name.startswith("v")]
         if rest[0] not in cards:
             raise BadInput(
                 f"--topology={topology}: card {rest[0]!r}; use one of {', '.join(cards)}"
             )
-        return Target(topology, _simulated(count), CHIPS[rest[0]], True)
+        chip, simulated = CHIPS[rest[0]], kind == "gpu"
+        devices = _simulated(count) if simulated else _cuda_devices(topology, chip, count)
+        return Target(topology, devices, chip, simulated)
     if kind in CHIPS and kind.startswith("v") and re.fullmatch(r"\d+(x\d+)+", ":".join(rest)):
         return Target(topology, _tpu_devices(topology), CHIPS[kind], False)
     raise BadInput(f"--topology={topology}: use {FORMS}")
@@ -93,15 +97,26 @@ def _simulated(count: int) -> list[jax.Device]:
 
 
 def _tpu_devices(topology: str) -> Sequence[jax.Device]:
-    from jax.experimental import topologies
-
     for name, value in NO_TPU.items():
         os.environ.setdefault(name, value)
+    return _described(topology, "libtpu", "tpu", topology_name=topology)
+
+
+def _cuda_devices(topology: str, chip: Chip, count: int) -> Sequence[jax.Device]:
+    of = AMPERE if chip.name.startswith(AMPERE.name) else HOPPER
+    config = target_config(chip.name, of, chip.memory, chip.bandwidth)
+    form = f"1x1x{count}"  # slices, hosts of each, devices of each
+    return _described(topology, "the CUDA plugin", "cuda", target_config=config, topology=form)
+
+
+def _described(asked: str, who: str, platform: str, **shape: str) -> Sequence[jax.Device]:
+    from jax.experimental import topologies
+
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    except Exception as error:  # whatever libtpu does not like: mostly that it is not there
+        return topologies.get_topology_desc(platform=platform, **shape).devices
+    except Exception as error:  # whatever the plugin does not like: mostly that it is not there
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"--topology={topology}: libtpu cannot describe it ({reason}); "
-            "pip install 'autoscale_jax[tpu]', and check the shape"
+            f"--topology={asked}: {who} cannot describe it ({reason}); "
+            f"pip install 'autoscale_jax[{platform}]', and check the shape"
         ) from error
