@@ -90,33 +90,40 @@ def _forward(
     vocab: int,
     count: int,
 ) -> tuple[jax.Array, Any]:
-    """Losses, and what the backward pass takes: of a single piece its logits, too."""
+    """Losses, and what the backward pass takes: of a single piece the softmax's numerators, too."""
     rounded = head.astype(x.dtype)  # once for all pieces
 
     def piece(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         x_BxLxD, targets_BxL = part
         logit_BxLxV = logits(x_BxLxD, rounded, bias, vocab)
-        normaliser_BxL = jax.nn.logsumexp(logit_BxLxV, axis=-1)
+        most_BxLx1 = jnp.max(logit_BxLxV, axis=-1, keepdims=True)
+        numerator_BxLxV = jnp.exp(logit_BxLxV - most_BxLx1)
+        normaliser_BxL = jnp.log(jnp.sum(numerator_BxLxV, axis=-1)) + most_BxLx1[..., 0]
         found = normaliser_BxL - _picked(logit_BxLxV, targets_BxL), normaliser_BxL
-        return (*found, logit_BxLxV) if count == 1 else found
+        return (*found, numerator_BxLxV, most_BxLx1) if count == 1 else found
 
     if count == 1:
-        loss_BxL, normaliser_BxL, logit_BxLxV = piece((x, targets))
-        return loss_BxL, (x, head, bias, targets, normaliser_BxL, logit_BxLxV)
+        loss_BxL, normaliser_BxL, *numerator = piece((x, targets))
+        return loss_BxL, (x, head, bias, targets, normaliser_BxL, numerator)
     loss_BxL, normaliser_BxL = map(_join, jax.lax.map(piece, _cut((x, targets), count)))
     return loss_BxL, (x, head, bias, targets, normaliser_BxL, None)
 
 
 def _backward(vocab: int, count: int, kept: Any, gradient_BxL: jax.Array) -> tuple[Any, ...]:
     """Products of factors of x's dtype, added up in float32."""
-    x_BxLxD, head_VxD, bias_V, targets_BxL, normaliser_BxL, logit_BxLxV = kept
+    x_BxLxD, head_VxD, bias_V, targets_BxL, normaliser_BxL, numerator = kept
     rounded = head_VxD.astype(x_BxLxD.dtype)
 
     def piece(sums: Any, part: Any) -> tuple[Any, jax.Array]:
-        x, targets, normaliser, gradient, logit = part
-        if logit is None:
-            logit = logits(x, rounded, bias_V, vocab)
-        share = jnp.exp(logit - normaliser[..., None]) * gradient[..., None]
+        x, targets, normaliser, gradient = part
+        if numerator is None:
+            share = jnp.exp(logits(x, rounded, bias_V, vocab) - normaliser[..., None])
+            share *= gradient[..., None]
+        else:
+            numerator_BxLxV, most_BxLx1 = numerator
+            share = numerator_BxLxV * (
+                jnp.exp(most_BxLx1 - normaliser[..., None]) * gradient[..., None]
+            )
         wrong = _less(share, targets, gradient)
         f32, factor = jnp.float32, wrong.astype(x.dtype)
         dhead, dbias = sums
@@ -126,7 +133,7 @@ def _backward(vocab: int, count: int, kept: Any, gradient_BxL: jax.Array) -> tup
         return (dhead, dbias), dx.astype(x.dtype)
 
     sums = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (head_VxD, bias_V))
-    parts = (x_BxLxD, targets_BxL, normaliser_BxL, gradient_BxL, logit_BxLxV)
+    parts = (x_BxLxD, targets_BxL, normaliser_BxL, gradient_BxL)
     if count == 1:
         (dhead_VxD, dbias_V), dx_BxLxD = piece(sums, parts)
     else:
