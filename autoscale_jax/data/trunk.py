@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from autoscale_jax.data.interleave import Interleaving
+from autoscale_jax.data.quotas import quota
 
 SIMPLE = 64  # largest denominator of the largest domain's tokens over another's
 # Of weights in multiples of 1/GRID no ratio needs a larger one, and a run on a multiple of GRID
@@ -32,7 +33,7 @@ def trunk_of(tokens: Mapping[str, int], seq_len: int, sequences: int) -> Trunk |
     Of two such runs the order of the longer one's trunk begins with that of the shorter one's. None
     where the order would take more sequences of a domain than the run has.
     """
-    weights, whole = shared_weights(tokens), Interleaving.of(tokens, seq_len).sequences
+    weights, whole = shared_weights(tokens), quota(tokens, seq_len)
     first = Interleaving.of(weights).first(sequences)
     rest = {name: n - first.sequences.get(name, 0) for name, n in whole.items()}
     if min(rest.values()) < 0:

@@ -13,7 +13,6 @@ class Architecture:
     block's at most.
     """
 
-    name: str
     capability: str
     multiprocessors: int
     float32_units: int
@@ -24,7 +23,6 @@ class Architecture:
 
 
 AMPERE = Architecture(
-    name="A100",
     capability="major: 8",
     multiprocessors=108,
     float32_units=64,
@@ -34,7 +32,6 @@ AMPERE = Architecture(
     gigahertz=1.41,
 )
 HOPPER = Architecture(
-    name="H100",
     capability="major: 9 feature_extension: ACCELERATED_FEATURES",
     multiprocessors=132,
     float32_units=128,

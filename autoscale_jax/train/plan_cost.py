@@ -181,10 +181,8 @@ def group_size(attributes: str) -> int:
 
 def traffic(instruction: Instruction, near: Computation, program: Program) -> float:
     """Bytes of main memory that an instruction reads and writes. Slices count by their size."""
-    opcode, attributes = instruction.opcode, instruction.attributes
-    if opcode in FREE or opcode.endswith("-done"):
-        return 0.0
-    if opcode == "custom-call" and any(f'"{name}"' in attributes for name in FREE_CALLS):
+    opcode = instruction.opcode
+    if opcode in FREE or opcode.endswith("-done") or instruction.target in FREE_CALLS:
         return 0.0
     if opcode == "fusion":
         return _fusion_traffic(instruction, near, program)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 
 from autoscale_jax.specs import BadInput
-from autoscale_jax.train.plan_cards import AMPERE, HOPPER, target_config
+from autoscale_jax.train.plan_cards import AMPERE, HOPPER, Architecture, target_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Chip:
 
     flops: bf16 matrix products a second, dense. memory: bytes; a little less than what is there.
     bandwidth: bytes a second of that memory. link: bytes a second that a device takes in from its
-    neighbours: half of what is stated for both directions together.
+    neighbours: half of what is stated for both directions together. architecture: a card's.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Chip:
     bandwidth: float
     link: float
     source: str
+    architecture: Architecture | None = None
 
 
 _TPU = "Cloud TPU documentation, system architecture"
@@ -36,10 +37,10 @@ CHIPS = {
     "v5e": Chip("TPU v5e", 197e12, 16e9, 819e9, 200e9, _TPU),
     "v5p": Chip("TPU v5p", 459e12, 95e9, 2765e9, 600e9, _TPU),
     "v6e": Chip("TPU v6e", 918e12, 32e9, 1600e9, 400e9, _TPU),
-    "a100-40gb": Chip("A100 40 GB", 312e12, 40e9, 1555e9, 300e9, _GPU.format("A100")),
-    "a100-80gb": Chip("A100 80 GB", 312e12, 80e9, 2039e9, 300e9, _GPU.format("A100")),
-    "h100": Chip("H100", 989e12, 80e9, 3350e9, 450e9, _GPU.format("H100")),
-    "h200": Chip("H200", 989e12, 141e9, 4800e9, 450e9, _GPU.format("H200")),
+    "a100-40gb": Chip("A100 40 GB", 312e12, 40e9, 1555e9, 300e9, _GPU.format("A100"), AMPERE),
+    "a100-80gb": Chip("A100 80 GB", 312e12, 80e9, 2039e9, 300e9, _GPU.format("A100"), AMPERE),
+    "h100": Chip("H100", 989e12, 80e9, 3350e9, 450e9, _GPU.format("H100"), HOPPER),
+    "h200": Chip("H200", 989e12, 141e9, 4800e9, 450e9, _GPU.format("H200"), HOPPER),
 }
 # What libtpu is told where there is no TPU: not to ask what it is, nor to keep it from others; and
 # kind and host, which describe nothing that is compiled for but are warned about when missing.
@@ -78,7 +79,7 @@ def find_target(topology: str) -> Target:
     if kind == "cpu" and count and len(rest) == 1:
         return Target(topology, _simulated(count), None, True)
     if kind in ("gpu", "cuda") and count and len(rest) == 2:
-        cards = [name for name in CHIPS if not name.startswith("v")]
+        cards = [name for name, chip in CHIPS.items() if chip.architecture]
         if rest[0] not in cards:
             raise BadInput(
                 f"--topology={topology}: card {rest[0]!r}; use one of {', '.join(cards)}"
@@ -103,8 +104,8 @@ def _tpu_devices(topology: str) -> Sequence[jax.Device]:
 
 
 def _cuda_devices(topology: str, chip: Chip, count: int) -> Sequence[jax.Device]:
-    of = AMPERE if chip.name.startswith(AMPERE.name) else HOPPER
-    config = target_config(chip.name, of, chip.memory, chip.bandwidth)
+    assert chip.architecture is not None
+    config = target_config(chip.name, chip.architecture, chip.memory, chip.bandwidth)
     form = f"1x1x{count}"  # slices, hosts of each, devices of each
     return _described(topology, "the CUDA plugin", "cuda", target_config=config, topology=form)
 
